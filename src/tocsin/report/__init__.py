@@ -1,0 +1,30 @@
+"""Reports: plain records in, a terminal table, JSON, SARIF 2.1.0 or one self-contained HTML page out.
+
+Every function takes a `RunInfo` and rows (an iterator, read once) and works in bounded memory. Examined text
+is shown only by `write_html_report(..., include_text=True)` and by the JSON forms with the same argument.
+"""
+
+from tocsin.report.html import write_html_report
+from tocsin.report.json_output import render_json, render_jsonl
+from tocsin.report.records import DetectorNote, Measured, ReportRow, RunInfo, Setting
+from tocsin.report.sarif import render_sarif
+from tocsin.report.summary import Outcomes, Summary, summarise
+from tocsin.report.table import render_table
+from tocsin.report.visible import visible
+
+__all__ = [
+    "DetectorNote",
+    "Measured",
+    "Outcomes",
+    "ReportRow",
+    "RunInfo",
+    "Setting",
+    "Summary",
+    "render_json",
+    "render_jsonl",
+    "render_sarif",
+    "render_table",
+    "summarise",
+    "visible",
+    "write_html_report",
+]
