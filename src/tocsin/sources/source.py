@@ -1,0 +1,444 @@
+"""`open_source`: one door to every input, and `Source`, the stream of items behind it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from tocsin.core.errors import InputError
+from tocsin.core.records import Abstention, Item, Kind, Origin, Reason
+from tocsin.sources.columns import Columns, missing_column
+from tocsin.sources.files import (
+    CHUNK_BYTES,
+    FileStamp,
+    NoTextError,
+    UnreadableFileError,
+    digest_file,
+    display_name,
+    file_stamp,
+    kind_of_file,
+    open_regular,
+)
+from tocsin.sources.formats import Format, find_format
+from tocsin.sources.ignore import IgnoreRules, read_ignore_file
+from tocsin.sources.limits import Limits
+from tocsin.sources.mapping import RowMapper
+from tocsin.sources.parquet import parquet_rows, parquet_shape
+from tocsin.sources.rows import Row
+from tocsin.sources.skills import load_skill, skill_item
+from tocsin.sources.walk import (
+    SKILL_FILE,
+    DataPlace,
+    FolderIndex,
+    SkillPlace,
+    Trouble,
+    entry_names,
+    index_folder,
+    resolve_inside,
+)
+
+STDIN = "-"
+_SNIFFED_ROWS = 100
+_NAMED_IN_NOTICE = 10
+
+
+class _Part(Protocol):
+    """A piece of an input that yields items, in order."""
+
+    @property
+    def total(self) -> int | None: ...
+
+    def items(self, input_hash: str, first_ordinal: int) -> Iterator[Item]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A data file."""
+
+    path: Path
+    shown: str
+    format: Format
+    stamp: FileStamp
+    mapper: RowMapper
+    limits: Limits
+    total: int | None
+
+    def items(self, input_hash: str, first_ordinal: int) -> Iterator[Item]:
+        with open_regular(self.path) as stream:
+            if file_stamp(stream) != self.stamp:
+                message = (
+                    "expected an unchanged file, got one that was changed after it was opened. Scan it again."
+                )
+                raise InputError(message, path=self.shown)
+        ordinal = first_ordinal
+        for row in self.format.read(self.path, self.limits):
+            origin = Origin(input_hash=input_hash, ordinal=ordinal, path=self.shown, line=row.line)
+            yield self.mapper.item(row, origin)
+            ordinal += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _SkillPart:
+    """A skill."""
+
+    root: Path
+    place: SkillPlace
+    digest: bytes
+    ignore: IgnoreRules
+    limits: Limits
+    kept: tuple[str, ...]
+    total: int | None = 1
+
+    def items(self, input_hash: str, first_ordinal: int) -> Iterator[Item]:
+        raw = load_skill(self.root, self.place, self.ignore, self.limits)
+        shown = display_name(self.place.path)
+        origin = Origin(input_hash=input_hash, ordinal=first_ordinal, path=shown)
+        if raw.digest != self.digest:
+            detail = (
+                "expected an unchanged skill, got one that was changed after the scan began. Scan it again."
+            )
+            problem = Abstention(reason=Reason.UNREADABLE, detail=detail)
+            yield Item(kind=Kind.SKILL, origin=origin, problem=problem)
+        else:
+            yield skill_item(self.root, self.place, raw, origin, self.limits, self.kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _TroublePart:
+    """A place that could not be read."""
+
+    trouble: Trouble
+    total: int | None = 1
+
+    def items(self, input_hash: str, first_ordinal: int) -> Iterator[Item]:
+        origin = Origin(input_hash=input_hash, ordinal=first_ordinal, path=self.trouble.path)
+        yield Item(kind=self.trouble.kind, origin=origin, problem=self.trouble.problem)
+
+
+@dataclass(eq=False)
+class Source:
+    """An opened input: its identity, its items, and what was left out."""
+
+    name: str
+    """As the caller gave it."""
+    input_hash: str
+    """SHA-256 of a file's bytes; of a folder, over the sorted paths and hashes of everything that is read."""
+    formats: dict[str, int]
+    """How many files of each format, and how many skills."""
+    notices: tuple[str, ...]
+    """What was left out and why, for people; paths only."""
+    ignored: int
+    """Paths left out by ignore rules."""
+    columns: Columns
+    limits: Limits
+    _parts: tuple[_Part, ...] = field(repr=False)
+
+    @property
+    def total(self) -> int | None:
+        """Number of items for a progress bar; None when it is not cheap to know.
+
+        For text files it counts lines, so blank lines and records over several lines make it an upper bound.
+        """
+        totals = [part.total for part in self._parts]
+        return sum(total for total in totals if total is not None) if None not in totals else None
+
+    def items(self) -> Iterator[Item]:
+        """Every item in a fixed order, streamed; each call begins anew.
+
+        Raises:
+            InputError: If a data file was changed since the source was opened.
+        """
+        ordinal = 0
+        for part in self._parts:
+            for item in part.items(self.input_hash, ordinal):
+                ordinal = item.origin.ordinal + 1
+                yield item
+
+    def describe(self) -> dict[str, JsonValue]:
+        """What a run record keeps of the input."""
+        columns: dict[str, JsonValue] = {
+            key: value for key, value in asdict(self.columns).items() if value is not None
+        }
+        limits: dict[str, JsonValue] = dict(asdict(self.limits))
+        return {
+            "name": self.name,
+            "input_hash": self.input_hash,
+            "formats": dict(self.formats),
+            "total": self.total,
+            "ignored": self.ignored,
+            "notices": list(self.notices),
+            "columns": columns,
+            "limits": limits,
+        }
+
+
+def open_source(
+    path: Path | str,
+    *,
+    text: str | None = None,
+    prompt: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    as_kind: Kind | None = None,
+    limits: Limits | None = None,
+    ignore: Sequence[str] = (),
+    ignore_file: bool = True,
+) -> Source:
+    """Open a file, a folder or standard input for reading.
+
+    Args:
+        path: A `.txt`, `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` or `.parquet` file; a SKILL.md; a folder
+            with skills, data files or both, at any depth; or `-` for standard input (text, JSON or Parquet by
+            content).
+        text: Column of the examined text; found by well-known names when None.
+        prompt: Column of the request that the text answers: rows become responses.
+        label: Column kept in `Item.metadata` under its own name.
+        group: Another such column: items that share its value share a source.
+        as_kind: Kind of the rows, where the rules of `docs/inputs.md` would choose another.
+        limits: Bounds of reading.
+        ignore: Patterns of paths to leave out, in gitignore syntax.
+        ignore_file: Whether the folder's own `.tocsinignore` is obeyed (never that of a skill).
+
+    Returns:
+        The opened source. The input was hashed and its beginning understood; nothing is held open.
+
+    Raises:
+        InputError: If the whole input cannot be read: missing, binary, damaged, without text, empty.
+        UsageError: If patterns, kinds or limits cannot be used.
+        MissingExtraError: If a Parquet file is given and the extra `parquet` is not installed.
+    """
+    columns = Columns(text=text, prompt=prompt, label=label, group=group, as_kind=as_kind)
+    opener = _Opener(columns, limits or Limits())
+    if str(path) == STDIN:
+        return opener.stdin()
+    given = Path(path)
+    try:
+        mode = given.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = (
+            (error.strerror or "unknown error").lower() if isinstance(error, OSError) else "unusable name"
+        )
+        message = f"expected a file or a folder, got: {reason}. Check the path."
+        raise InputError(message, path=given) from error
+    if stat.S_ISDIR(mode):
+        return opener.folder(given, ignore, ignore_file=ignore_file)
+    if stat.S_ISREG(mode):
+        return opener.skill_file(given) if given.name.lower() == SKILL_FILE.lower() else opener.file(given)
+    message = (
+        f"expected a file or a folder, got {kind_of_file(mode)}. Pipe its content in and scan - instead."
+    )
+    raise InputError(message, path=given)
+
+
+class _Opener:
+    """Opens the four sorts of input with one set of columns and limits."""
+
+    def __init__(self, columns: Columns, limits: Limits) -> None:
+        self._columns = columns
+        self._limits = limits
+
+    def _source(
+        self,
+        name: str,
+        input_hash: str,
+        formats: dict[str, int],
+        parts: Sequence[_Part],
+        notices: Sequence[str] = (),
+        ignored: int = 0,
+    ) -> Source:
+        return Source(
+            name,
+            input_hash,
+            formats,
+            tuple(notices),
+            ignored,
+            self._columns,
+            self._limits,
+            _parts=tuple(parts),
+        )
+
+    def file(self, path: Path) -> Source:
+        """A single data file."""
+        try:
+            rows, digest = self._rows(path.resolve(), display_name(path.name))
+        except UnreadableFileError as error:
+            raise InputError(error.detail, path=path, line=error.line) from error
+        return self._source(str(path), digest, {rows.format.name: 1}, [rows])
+
+    def stdin(self) -> Source:
+        """Standard input, spooled to a temporary file that lives as long as the source."""
+        descriptor, name = tempfile.mkstemp(prefix="tocsin-stdin-")
+        try:
+            with os.fdopen(descriptor, "wb") as spool:
+                left = self._limits.data_file_bytes
+                while left > 0 and (piece := sys.stdin.buffer.read(min(CHUNK_BYTES, left))):
+                    spool.write(piece)
+                    left -= len(piece)
+            if left == 0 and sys.stdin.buffer.read(1):
+                message = (
+                    f"expected at most {self._limits.data_file_bytes:,} bytes, got more. Split the input."
+                )
+                raise UnreadableFileError(message)
+            rows, digest = self._rows(Path(name), STDIN, is_stdin=True)
+        except UnreadableFileError as error:
+            Path(name).unlink()
+            raise InputError(error.detail, path="standard input", line=error.line) from error
+        except BaseException:
+            Path(name).unlink()
+            raise
+        source = self._source(STDIN, digest, {rows.format.name: 1}, [rows])
+        weakref.finalize(source, Path(name).unlink, missing_ok=True)
+        return source
+
+    def skill_file(self, path: Path) -> Source:
+        """A SKILL.md by its own path: the skill of its folder, without skills nested in it."""
+        root = path.parent.resolve()
+        place = SkillPlace("", path.name)
+        part = self._skill(root, place, IgnoreRules())
+        return self._source(str(path), _hash_of([(place.path, part.digest.hex())]), {"skill": 1}, [part])
+
+    def folder(self, path: Path, patterns: Sequence[str], *, ignore_file: bool) -> Source:
+        """Skills and data files of a folder."""
+        root = path.resolve()
+        try:
+            names = os.listdir(root)  # noqa: PTH208 - names only
+        except OSError as error:
+            message = f"expected a readable folder, got: {(error.strerror or 'an error').lower()}."
+            raise InputError(message, path=path) from error
+        obeys_file = ignore_file and not entry_names(names)
+        ignore = IgnoreRules([*(read_ignore_file(root) if obeys_file else ()), *patterns])
+        index = index_folder(root, ignore, self._limits)
+        parts: list[_Part] = []
+        hashes: list[tuple[str, str]] = []
+        formats: dict[str, int] = {}
+        without_text: list[str] = []
+        for place in index.places:
+            part, digest, sort = self._place(root, place, ignore, without_text)
+            if part is None:
+                continue
+            parts.append(part)
+            hashes.append((place.path, digest))
+            formats[sort] = formats.get(sort, 0) + 1
+        if not parts:
+            message = "expected skills (folders with a SKILL.md) or data files, got a folder without any"
+            message += f" ({index.unknown.count} other files, {len(without_text)} data files without text, "
+            message += f"{index.ignored.count} ignored). Give another folder or a file."
+            raise InputError(message, path=path)
+        notices = _notices(index, without_text)
+        return self._source(str(path), _hash_of(hashes), formats, parts, notices, index.ignored.count)
+
+    def _place(
+        self,
+        root: Path,
+        place: SkillPlace | DataPlace | Trouble,
+        ignore: IgnoreRules,
+        without_text: list[str],
+    ) -> tuple[_Part | None, str, str]:
+        """The part for a place, its hash, and its sort; no part for a data file that holds no text."""
+        if isinstance(place, Trouble):
+            return _TroublePart(place), place.problem.detail, "unreadable"
+        if isinstance(place, SkillPlace):
+            skill = self._skill(root, place, ignore)
+            return skill, skill.digest.hex(), "skill"
+        shown = display_name(place.path)
+        target = resolve_inside(root, root / place.path)
+        try:
+            if target is None:
+                message = "expected a file inside the scanned folder, got a link that leaves it."
+                raise UnreadableFileError(message)
+            rows, digest = self._rows(target, shown)
+        except NoTextError as error:
+            without_text.append(f"{shown} ({error.detail.rstrip('.')})")
+            return None, "", ""
+        except UnreadableFileError as error:
+            problem = Abstention(reason=Reason.UNREADABLE, detail=error.detail)
+            return _TroublePart(Trouble(shown, problem, Kind.PROMPT)), error.detail, "unreadable"
+        return rows, digest, rows.format.name
+
+    def _skill(self, root: Path, place: SkillPlace, ignore: IgnoreRules) -> _SkillPart:
+        raw = load_skill(root, place, ignore, self._limits)
+        kept = tuple(name for name in (self._columns.label, self._columns.group) if name is not None)
+        return _SkillPart(root, place, raw.digest, ignore, self._limits, kept)
+
+    def _rows(self, path: Path, shown: str, *, is_stdin: bool = False) -> tuple[_Rows, str]:
+        """A data file whose format is known and whose first rows were understood, and its hash."""
+        file_format = find_format(path, self._limits, is_stdin=is_stdin)
+        mapper = RowMapper(self._columns, self._limits)
+        total: int | None = None
+        try:
+            if file_format.name == "parquet":
+                shape = parquet_shape(path)
+                plan = mapper.plan(shape.columns)
+                if plan is None:
+                    raise NoTextError(missing_column(shape.columns, self._columns))
+                file_format = Format("parquet", functools.partial(parquet_rows, columns=plan.columns))
+                total = shape.rows
+            self._require_text_rows(file_format, path, mapper)
+            digest = digest_file(path)
+        except OSError as error:
+            message = f"expected a readable file, got: {(error.strerror or 'an error').lower()}."
+            raise UnreadableFileError(message) from error
+        if file_format.name in ("text", "jsonl"):
+            total = digest.newlines + 1
+        elif file_format.name in ("csv", "tsv"):
+            total = digest.newlines
+        return _Rows(path, shown, file_format, digest.stamp, mapper, self._limits, total), digest.sha256
+
+    def _require_text_rows(self, file_format: Format, path: Path, mapper: RowMapper) -> None:
+        """Read the first rows until one of them has a text.
+
+        Raises:
+            UnreadableFileError: If none of them can be read.
+            NoTextError: If they can be read but hold no text column, or there are no rows.
+        """
+        first_problem: Row | None = None
+        names: list[str] | None = None
+        seen = 0
+        for row in file_format.read(path, self._limits):
+            seen += 1
+            if row.problem is not None:
+                first_problem = first_problem or row
+            elif mapper.understands(row):
+                return
+            elif isinstance(row.value, dict) and names is None:
+                names = [str(name) for name in row.value]
+            if seen >= _SNIFFED_ROWS:
+                break
+        if names is None and first_problem is not None and first_problem.problem is not None:
+            raise UnreadableFileError(first_problem.problem.detail, line=first_problem.line)
+        if seen == 0:
+            message = "expected at least one row, got none."
+            raise NoTextError(message)
+        raise NoTextError(missing_column(names, self._columns))
+
+
+def _hash_of(pairs: list[tuple[str, str]]) -> str:
+    """SHA-256 over sorted (path, hash) lines."""
+    hasher = hashlib.sha256()
+    for path, digest in sorted((os.fsencode(path), digest) for path, digest in pairs):
+        hasher.update(path + b"\0" + digest.encode() + b"\n")
+    return hasher.hexdigest()
+
+
+def _notices(index: FolderIndex, without_text: list[str]) -> list[str]:
+    notices = []
+    if index.unknown.count:
+        notices.append(f"{index.unknown.count} file(s) of other types were not read: {index.unknown}")
+    if without_text:
+        more = ", ..." if len(without_text) > _NAMED_IN_NOTICE else ""
+        shown = ", ".join(without_text[:_NAMED_IN_NOTICE])
+        notices.append(f"{len(without_text)} data file(s) hold no text to examine: {shown}{more}")
+    if index.ignored.count:
+        notices.append(f"{index.ignored.count} path(s) were left out by ignore rules: {index.ignored}")
+    return notices
