@@ -41,8 +41,8 @@ class Cache:
     def get(self, key: JsonValue, default: JsonValue = None) -> JsonValue:
         """The value under a key, or `default`.
 
-        An entry that cannot be read back, for instance after the machine lost power, counts as absent: it will
-        be computed again and written over.
+        An entry that cannot be read back, for instance after the machine lost power, counts as absent: it
+        will be computed again and written over.
         """
         try:
             entry = json.loads(self.path(key).read_bytes())

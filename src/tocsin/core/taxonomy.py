@@ -1,10 +1,10 @@
 """One list of harm categories, and how published lists translate to it.
 
 The text lives in `taxonomy.toml` beside this module. Every detector, judge and report uses these ids; a
-crosswalk translates the codes of other lists (HarmfulSkillBench, BeaverTails, OpenAI moderation, MLCommons and
-more) to them and back. Categories have two tiers, after HarmfulSkillBench (arXiv 2604.15415, section 3.1):
-*prohibited* ones are never acceptable, *high-risk* ones only with human review or a disclosure that AI is
-involved.
+crosswalk translates the codes of other lists (HarmfulSkillBench, BeaverTails, OpenAI moderation, MLCommons
+and more) to them and back. Categories have two tiers, after HarmfulSkillBench (arXiv 2604.15415, section
+3.1): *prohibited* ones are never acceptable, *high-risk* ones only with human review or a disclosure that
+AI is involved.
 """
 
 from __future__ import annotations
