@@ -1,5 +1,7 @@
 """The taxonomy is complete, stable, and translates both ways."""
 
+from pathlib import Path
+
 import pytest
 
 from tocsin.core.errors import UsageError
@@ -121,3 +123,14 @@ def test_an_unknown_id_scheme_or_code_names_near_matches() -> None:
         crosswalk("harmful-skill-bench", "P1")
     with pytest.raises(UsageError, match="Did you mean self_harm"):
         crosswalk("beavertails", "selfharm")
+
+
+def test_the_page_on_the_taxonomy_is_in_step() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "taxonomy.md").read_text("utf-8")
+    for entry in CATEGORIES:
+        assert f"| `{entry.id}` | {entry.title} | {entry.definition} |" in page
+    for name, scheme in SCHEMES.items():
+        assert f"### `{name}`" in page
+        for code, meaning in scheme.code.items():
+            ids = ", ".join(f"`{category_id}`" for category_id in meaning.ids)
+            assert f"| `{code}` | {meaning.title} | {ids} |" in page

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelOutput, ModelUsage
 
+from chat_server import ChatServer
 from tocsin.core.cache import Cache
 from tocsin.core.errors import UsageError
 from tocsin.core.records import Abstention, FileEntry, Item, Kind, Origin, Reason, Skill, Turn, Verdict
@@ -583,6 +584,73 @@ def test_it_works_inside_a_running_event_loop() -> None:
         return list(Policy(Mock(sequence("{}")).model).detect([prompt()]))
 
     assert asyncio.run(notebook())[0].flagged is False
+
+
+# --- over HTTP, as with a real provider -----------------------------------------------------------
+
+
+def over_http(server: ChatServer, items: list[Item], **options: Any) -> list[Verdict]:
+    context = DetectorContext(
+        model="openai-api/near/small", options={"policy": {"retries": 0, "attempts": 1, **options}}
+    )
+    return list(create("policy", context).detect(items))
+
+
+def test_over_http_a_schema_goes_out_verdicts_come_back_and_the_second_run_sends_nothing(
+    server: ChatServer,
+) -> None:
+    full = dict.fromkeys(IDS, 0.0) | {"weapons": 0.9}
+    server.say(json.dumps(full))
+    items = [prompt("One."), skill()]
+    first = over_http(server, items)
+    assert [v.flagged for v in first] == [True, True]
+    assert [v.category for v in first] == ["weapons", "weapons"]
+    assert first[0].extra["input_tokens"] == 300
+    assert first[0].extra["models"] == ["small-2026-01-01"]
+    assert len(server.requests) == 6
+    sent = server.requests[0]
+    assert sent["temperature"] == 1.0
+    assert sent["response_format"]["json_schema"]["schema"]["required"] == list(IDS)
+    assert over_http(server, items) == first
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "detail"),
+    [
+        ((500, "{}"), Reason.PROVIDER, "HTTP 500"),
+        ((429, "{}"), Reason.PROVIDER, "HTTP 429"),
+        ((200, "<html>gateway</html>"), Reason.PROVIDER, "no reply"),
+    ],
+)
+def test_over_http_outages_rate_limits_and_broken_bodies_abstain(
+    server: ChatServer, answer: tuple[int, str], reason: Reason, detail: str
+) -> None:
+    server.answers.append(answer)
+    (verdict,) = over_http(server, [prompt()], passes=1)
+    assert verdict.abstained is not None
+    assert verdict.abstained.reason is reason
+    assert detail in verdict.abstained.detail
+
+
+def test_over_http_malformed_json_in_a_reply_is_unparsed(server: ChatServer) -> None:
+    server.say('{"weapons": 0.9')
+    (verdict,) = over_http(server, [prompt()])
+    assert verdict.abstained is not None
+    assert verdict.abstained.reason is Reason.UNPARSED
+
+
+def test_over_http_a_run_goes_on_after_an_outage_and_buys_only_what_is_missing(server: ChatServer) -> None:
+    server.say("{}", "{}")
+    server.answers.append((200, "down"))
+    (broken,) = over_http(server, [prompt()], concurrency=1)
+    assert broken.flagged is None
+    asked = len(server.requests)
+    server.answers.clear()
+    server.say("{}")
+    (whole,) = over_http(server, [prompt()], concurrency=1)
+    assert whole.flagged is False
+    assert len(server.requests) == asked + 1
 
 
 # --- the published list of categories -------------------------------------------------------------

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from chat_server import ChatServer
 from tocsin.core.cache import Cache
-from tocsin.core.errors import ModelError, RunError, UsageError
+from tocsin.core.errors import MissingExtraError, ModelError, RunError, UsageError
 from tocsin.models.background import map_in_order, run
 from tocsin.models.chat import (
     ChatRequest,
@@ -50,68 +49,6 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOCSIN_HOME", str(tmp_path / "home"))
 
 
-# --- a small OpenAI-compatible server -------------------------------------------------------------
-
-
-@dataclass
-class Server:
-    """Answers /v1/chat/completions from a list of (HTTP status, body), the last one again and again."""
-
-    answers: list[tuple[int, str]] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    delay_s: float = 0.0
-
-    def say(self, *texts: str, stop: str = "stop", refusal: str | None = None) -> None:
-        for text in texts:
-            message = {"role": "assistant", "content": text, "refusal": refusal}
-            body = {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": "small-2026-01-01",
-                "choices": [{"index": 0, "finish_reason": stop, "message": message}],
-                "usage": {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107},
-            }
-            self.answers.append((200, json.dumps(body)))
-
-    def fail(self, status: int, code: str = "server_error") -> None:
-        self.answers.append(
-            (status, json.dumps({"error": {"message": "it quotes your prompt", "code": code}}))
-        )
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    state = Server()
-    released = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            state.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            if state.delay_s:
-                released.wait(state.delay_s)
-            status, body = state.answers[0] if len(state.answers) == 1 else state.answers.pop(0)
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body.encode())))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("NEAR_BASE_URL", f"http://127.0.0.1:{http.server_port}/v1")
-    monkeypatch.setenv("NEAR_API_KEY", "none")
-    yield state
-    released.set()
-    http.shutdown()
-    http.server_close()
-    thread.join()
-
-
 def provider(retries: int = 0, timeout_s: int = 30, **settings: Any) -> ProviderModel:
     # `max_retries` is the client's own quick retry below Inspect's; off, so that requests can be counted.
     return ProviderModel(
@@ -132,7 +69,7 @@ def ask(model: ProviderModel | Replaying | ScriptedModel, request: ChatRequest =
     return run(once(), timeout_s=60)
 
 
-def test_a_reply_comes_back_with_its_model_tokens_and_reason_to_stop(server: Server) -> None:
+def test_a_reply_comes_back_with_its_model_tokens_and_reason_to_stop(server: ChatServer) -> None:
     server.say("three")
     reply = ask(provider(temperature=0.5))
     assert (reply.text, reply.stop, reply.model) == ("three", "stop", "small-2026-01-01")
@@ -144,7 +81,17 @@ def test_a_reply_comes_back_with_its_model_tokens_and_reason_to_stop(server: Ser
     assert "response_format" not in sent
 
 
-def test_a_schema_is_sent_as_a_strict_response_format(server: Server) -> None:
+def test_the_price_that_inspect_ai_knows_is_reported(server: ChatServer) -> None:
+    from inspect_ai.model import ModelCost, ModelInfo, set_model_info
+
+    cost = ModelCost(input=2.0, output=10.0, input_cache_write=0.0, input_cache_read=0.0)
+    set_model_info("openai-api/near/priced", ModelInfo(cost=cost))
+    server.say("three")
+    # 100 tokens at 2 dollars and 7 at 10 dollars a million: 0.0002 + 0.00007.
+    assert ask(ProviderModel("openai-api/near/priced")).dollars == pytest.approx(0.00027)
+
+
+def test_a_schema_is_sent_as_a_strict_response_format(server: ChatServer) -> None:
     server.say('{"n": 3}')
     ask(provider(), REQUEST.model_copy(update={"reply_schema": SCHEMA}))
     (sent,) = server.requests
@@ -155,7 +102,7 @@ def test_a_schema_is_sent_as_a_strict_response_format(server: Server) -> None:
 
 @pytest.mark.parametrize("status", [500, 503, 429, 400])
 def test_an_outage_a_rate_limit_or_a_refused_request_is_a_failure_that_names_the_code_only(
-    server: Server, status: int
+    server: ChatServer, status: int
 ) -> None:
     server.fail(status)
     with pytest.raises(ProviderFailure, match=f"HTTP {status}") as caught:
@@ -166,7 +113,7 @@ def test_an_outage_a_rate_limit_or_a_refused_request_is_a_failure_that_names_the
 
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_refused_key_or_unknown_model_is_an_error_for_the_user_not_an_outage(
-    server: Server, status: int
+    server: ChatServer, status: int
 ) -> None:
     server.fail(status)
     with pytest.raises(ModelError, match=f"HTTP {status}"):
@@ -174,7 +121,7 @@ def test_a_refused_key_or_unknown_model_is_an_error_for_the_user_not_an_outage(
 
 
 @pytest.mark.parametrize("status", [500, 429])
-def test_a_passing_outage_is_retried(server: Server, status: int) -> None:
+def test_a_passing_outage_is_retried(server: ChatServer, status: int) -> None:
     server.fail(status)
     server.say("three")
     model = ProviderModel(
@@ -185,33 +132,33 @@ def test_a_passing_outage_is_retried(server: Server, status: int) -> None:
 
 
 @pytest.mark.slow
-def test_retries_of_the_transport_are_inspect_s_with_growing_pauses(server: Server) -> None:
+def test_retries_of_the_transport_are_inspect_s_with_growing_pauses(server: ChatServer) -> None:
     server.fail(500)
     server.say("three")
     assert ask(provider(retries=1)).text == "three"
 
 
 @pytest.mark.parametrize("body", ["this is not JSON", '"a bare string"', "{}", '{"choices": []}'])
-def test_a_body_that_is_no_completion_is_a_failure(server: Server, body: str) -> None:
+def test_a_body_that_is_no_completion_is_a_failure(server: ChatServer, body: str) -> None:
     server.answers.append((200, body))
     with pytest.raises(ProviderFailure):
         ask(provider())
 
 
-def test_an_empty_reply_is_a_failure_and_never_a_verdict(server: Server) -> None:
+def test_an_empty_reply_is_a_failure_and_never_a_verdict(server: ChatServer) -> None:
     server.say("  ")
     with pytest.raises(ProviderFailure, match="empty"):
         ask(provider())
 
 
-def test_a_time_limit_is_a_failure(server: Server) -> None:
+def test_a_time_limit_is_a_failure(server: ChatServer) -> None:
     server.delay_s = 5
     server.say("late")
     with pytest.raises(ProviderFailure, match="Timeout"):
         ask(provider(timeout_s=1))
 
 
-def test_a_cut_reply_a_filter_and_a_refusal_are_told_apart(server: Server) -> None:
+def test_a_cut_reply_a_filter_and_a_refusal_are_told_apart(server: ChatServer) -> None:
     server.say('{"n":', stop="length")
     assert ask(provider()).stop == "length"
     server.answers.clear()
@@ -222,7 +169,7 @@ def test_a_cut_reply_a_filter_and_a_refusal_are_told_apart(server: Server) -> No
     assert ask(provider()).stop == "refused"
 
 
-def test_a_closed_model_opens_again_when_it_is_asked(server: Server) -> None:
+def test_a_closed_model_opens_again_when_it_is_asked(server: ChatServer) -> None:
     server.say("three")
     model = provider()
     assert ask(model).text == ask(model).text == "three"
@@ -239,8 +186,9 @@ def test_a_missing_key_or_an_unknown_provider_is_found_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("NEAR_API_KEY", raising=False)
-    with pytest.raises(ModelError, match="NEAR_API_KEY"):
+    with pytest.raises(ModelError, match="NEAR_API_KEY") as caught:
         provider()
+    assert "[" not in str(caught.value)  # Inspect AI's markup for its own terminal
     with pytest.raises(ModelError, match="nobody"):
         ProviderModel("nobody/small")
 
@@ -248,7 +196,7 @@ def test_a_missing_key_or_an_unknown_provider_is_found_before_anything_is_read(
 # --- replay ---------------------------------------------------------------------------------------
 
 
-def test_a_second_run_asks_nobody_and_gives_equal_replies(server: Server, tmp_path: Path) -> None:
+def test_a_second_run_asks_nobody_and_gives_equal_replies(server: ChatServer, tmp_path: Path) -> None:
     server.say("one", "two", "three", "four")
     cache = Cache("chat", root=tmp_path)
     requests = [REQUEST.model_copy(update={"pass_number": number}) for number in (1, 2, 3)]
@@ -266,7 +214,7 @@ def test_a_second_run_asks_nobody_and_gives_equal_replies(server: Server, tmp_pa
     [{"system": "Other."}, {"user": "Other?"}, {"reply_schema": SCHEMA}, {"pass_number": 2}, {"attempt": 2}],
 )
 def test_every_part_of_a_request_is_part_of_the_key(
-    server: Server, tmp_path: Path, change: dict[str, Any]
+    server: ChatServer, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     server.say("one", "two")
     model = Replaying(provider(), cache=Cache("chat", root=tmp_path))
@@ -275,7 +223,7 @@ def test_every_part_of_a_request_is_part_of_the_key(
 
 
 def test_settings_and_server_are_part_of_the_key_and_transport_is_not(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.say("one", "two", "three")
     cache = Cache("chat", root=tmp_path)
@@ -286,7 +234,7 @@ def test_settings_and_server_are_part_of_the_key_and_transport_is_not(
     assert ask(Replaying(provider(temperature=1.0), cache=cache)).text == "three"
 
 
-def test_failures_are_not_kept(server: Server, tmp_path: Path) -> None:
+def test_failures_are_not_kept(server: ChatServer, tmp_path: Path) -> None:
     server.fail(500)
     server.say("three")
     model = Replaying(provider(), cache=Cache("chat", root=tmp_path))
@@ -295,7 +243,7 @@ def test_failures_are_not_kept(server: Server, tmp_path: Path) -> None:
     assert ask(model).text == "three"
 
 
-def test_offline_gives_kept_replies_and_asks_nobody(server: Server, tmp_path: Path) -> None:
+def test_offline_gives_kept_replies_and_asks_nobody(server: ChatServer, tmp_path: Path) -> None:
     server.say("one")
     cache = Cache("chat", root=tmp_path)
     ask(Replaying(provider(), cache=cache))
@@ -306,7 +254,7 @@ def test_offline_gives_kept_replies_and_asks_nobody(server: Server, tmp_path: Pa
     assert len(server.requests) == 1
 
 
-def test_an_entry_of_another_version_is_asked_for_again(server: Server, tmp_path: Path) -> None:
+def test_an_entry_of_another_version_is_asked_for_again(server: ChatServer, tmp_path: Path) -> None:
     server.say("one", "two")
     cache = Cache("chat", root=tmp_path)
     model = Replaying(provider(), cache=cache)
@@ -350,6 +298,12 @@ def test_scripted_failures_look_like_the_provider_s(tmp_path: Path) -> None:
 def test_a_script_of_another_form_is_a_named_error(tmp_path: Path, content: str) -> None:
     with pytest.raises(ModelError, match=r"replies\.json"):
         ScriptedModel(script(tmp_path, content))
+
+
+def test_without_inspect_ai_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "inspect_ai.model", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'tocsin\[eval\]'"):
+        ProviderModel("mockllm/model")
 
 
 def test_open_chat_model_takes_providers_and_scripts_and_nothing_else(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # HTTP codes after which no item of the run can get a reply: wrong key, unknown model or address.
 HOPELESS = {401: "the key was refused", 404: "the model or address was not found"}
 
+# Inspect AI writes its errors with colours for its own terminal, such as "[bold]ERROR[/bold]".
+_MARKUP = re.compile(r"\[/?[a-z][a-z ]*\]")
+
 STOPS: Mapping[str, Stop] = {
     "stop": "stop",
     "unknown": "stop",
@@ -109,7 +112,8 @@ class ProviderModel:
             # Not memoised: a shared instance would be closed under another user of it.
             return get_model(self.id, config=config, memoize=False, **self._arguments)
         except (PrerequisiteError, ValueError, ImportError) as error:
-            said = " ".join(re.sub(r"\[/?bold\]", "", str(getattr(error, "message", error))).split())
+            said = _MARKUP.sub("", str(getattr(error, "message", error)))
+            said = " ".join(said.removeprefix("ERROR").removeprefix(":").split())
             message = f"the model '{self.id}' cannot be opened through Inspect AI: {said}"
             raise ModelError(message) from error
 
