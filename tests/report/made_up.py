@@ -24,7 +24,7 @@ from tocsin.report import DetectorNote, Measured, ReportRow, RunInfo, Setting
 INPUT_HASH = "3f" * 32
 STARTED = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">'\u202egnp\x1b[31m\u200b"
-"""A name that tries markup, an attribute break, a bidirectional override, a terminal escape and a hidden space."""
+"""Tries markup, an attribute break, a bidirectional override, a terminal escape and a hidden space."""
 CATEGORIES = ("fraud", "cyberattack", "privacy", "drugs", "legal-advice", "surveillance")
 
 

@@ -18,11 +18,11 @@ from tocsin.report.visible import visible
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-WIDTH = 640
+WIDTH = 480
 """Width of the drawing in its own units; the page scales it."""
-_LABEL = 190
-"""Space for the labels of bars."""
-_LONGEST_LABEL = 30
+_LONGEST_LABEL = 28
+_LETTER = 7.0
+"""Space kept for one character of a label; generous for the fonts of the page at 13 units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +63,16 @@ def bar_chart(name: str, title: str, bars: Sequence[Bar]) -> Markup:
     """
     row, top = 26, 4
     longest = max((bar.value for bar in bars), default=0.0) or 1.0
-    room = WIDTH - _LABEL - 70
+    left = _label_room([bar.label for bar in bars])
+    room = WIDTH - left - 56
     body = []
     for i, bar in enumerate(bars):
         y = top + i * row
         width = max(bar.value / longest * room, 2.0 if bar.value > 0 else 0.0)
         body.append(
-            f'<text class="label" x="{_LABEL - 10}" y="{y + 15}" text-anchor="end">{_label(bar.label)}</text>'
-            f'<rect class="fill-{bar.css}" x="{_LABEL}" y="{y + 3}" width="{_n(width)}" height="16" rx="2"/>'
-            f'<text class="value" x="{_n(_LABEL + width + 8)}" y="{y + 15}">{_value(bar.value)}</text>'
+            f'<text class="label" x="{left - 8}" y="{y + 15}" text-anchor="end">{_label(bar.label)}</text>'
+            f'<rect class="fill-{bar.css}" x="{left}" y="{y + 3}" width="{_n(width)}" height="16" rx="2"/>'
+            f'<text class="value" x="{_n(left + width + 6)}" y="{y + 15}">{_value(bar.value)}</text>'
         )
     described = "; ".join(f"{visible(bar.label)}: {_value(bar.value)}" for bar in bars) or "no values"
     return _svg(name, title, described, top * 2 + row * len(bars), body)
@@ -96,7 +97,7 @@ def strip(name: str, title: str, parts: Sequence[Bar]) -> Markup:
     if not shown:
         body.append(f'<rect class="fill-empty" x="0" y="0" width="{WIDTH}" height="18" rx="2"/>')
     described = "; ".join(f"{visible(part.label)}: {_value(part.value)}" for part in shown) or "no items"
-    return _svg(name, title, described, 18, body)
+    return _svg(name, title, described, 18, body, fills_box=True)
 
 
 def histogram(
@@ -118,7 +119,7 @@ def histogram(
         above: Count of flagged scores for each bin; same length.
         thresholds: Scores at which a dashed line is drawn.
     """
-    left, right, top, height, bottom = 56, 14, 26, 180, 46
+    left, right, top, height, bottom = 52, 12, 26, 170, 44
     room = WIDTH - left - right
     totals = [b + a for b, a in zip(below, above, strict=True)]
     most = max(totals, default=0) or 1
@@ -128,7 +129,11 @@ def histogram(
         return base - math.sqrt(count / most) * height
 
     body = []
+    last = -math.inf
     for tick in _count_ticks(most):
+        if level(tick) - last < 16:
+            continue
+        last = level(tick)
         y = _n(level(tick))
         body.append(
             f'<line class="grid" x1="{left}" y1="{y}" x2="{WIDTH - right}" y2="{y}"/>'
@@ -235,12 +240,13 @@ def intervals(
     name: str, title: str, rows: Sequence[Interval], *, low: float = 0.0, high: float = 1.0
 ) -> Markup:
     """Points with horizontal interval bars on a common axis from `low` to `high`."""
-    row, top, right = 28, 4, 120
-    room = WIDTH - _LABEL - right
+    row, top, right = 28, 4, 128
+    left = _label_room([entry.label for entry in rows])
+    room = WIDTH - left - right
     base = top + row * len(rows)
 
     def place(value: float) -> float:
-        return _LABEL + (min(max(value, low), high) - low) / (high - low) * room
+        return left + (min(max(value, low), high) - low) / (high - low) * room
 
     body = []
     for tick in _ticks(low, high):
@@ -252,7 +258,7 @@ def intervals(
     for i, entry in enumerate(rows):
         y = top + row * i + row / 2
         body.append(
-            f'<text class="label" x="{_LABEL - 10}" y="{_n(y + 4)}" text-anchor="end">'
+            f'<text class="label" x="{left - 8}" y="{_n(y + 4)}" text-anchor="end">'
             f"{_label(entry.label)}</text>"
             f'<line class="interval" x1="{_n(place(entry.low))}" y1="{_n(y)}" '
             f'x2="{_n(place(entry.high))}" y2="{_n(y)}"/>'
@@ -264,13 +270,17 @@ def intervals(
     return _svg(name, title, described or "no values", base + 24, body)
 
 
-def _svg(name: str, title: str, description: str, height: float, body: Sequence[str]) -> Markup:
+def _svg(
+    name: str, title: str, description: str, height: float, body: Sequence[str], *, fills_box: bool = False
+) -> Markup:
     from markupsafe import Markup
 
+    fit = ' preserveAspectRatio="none"' if fills_box else ""
     head = (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {_n(height)}" role="img" '
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {_n(height)}"{fit} role="img" '
         f'aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
+        f'<title id="{name}-title">{escape(visible(title))}</title>'
+        f'<desc id="{name}-desc">{escape(visible(description))}</desc>'
     )
     return Markup(head + "".join(body) + "</svg>")  # noqa: S704 - labels are escaped, the rest is numbers
 
@@ -286,6 +296,12 @@ def _value(value: float) -> str:
 
 def _label(text: str, limit: int = _LONGEST_LABEL) -> str:
     return escape(visible(text, limit=limit))
+
+
+def _label_room(labels: Sequence[str]) -> int:
+    """Width of the column of labels: the longest one, up to `_LONGEST_LABEL` characters."""
+    longest = max((len(visible(label)) for label in labels), default=0)
+    return math.ceil(min(longest, _LONGEST_LABEL) * _LETTER) + 12
 
 
 def _count_ticks(most: int) -> list[int]:

@@ -67,8 +67,8 @@ _SOURCES = {
 }
 _POLAR = (
     "Each point is an item. Its distance from the origin is theta, the angle in radians between its "
-    "activation and the main direction of harmless prompts; its bearing is phi, the angle within the next two "
-    "directions. Harmless prompts lie on a ring; an unusual item lies inside or outside it."
+    "activation and the main direction of harmless prompts; its bearing is phi, the angle within the next "
+    "two directions. Harmless prompts lie on a ring; an unusual item lies inside or outside it."
 )
 _BELIEFS = (
     "Each point is an item: to the right, the model represents it as more harmful; higher, it is readier to "

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SHORT = 60
+"""Characters of a name shown where space is scarce."""
 
 
 def write_page(path: Path, template: str, values: Mapping[str, object]) -> None:
@@ -86,12 +88,20 @@ def _environment() -> Environment:
     )
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["plural"] = plural
+    environment.filters["sentence"] = _sentence
+    environment.filters["short"] = lambda value: visible(value, limit=_SHORT)
     return environment
 
 
 def _finalize(value: object) -> object:
     """Plain strings are made visible; markup of our own charts and numbers pass."""
     return visible(value) if type(value) is str else value
+
+
+def _sentence(text: str) -> str:
+    """Capital and full stop, for phrases that detectors give with or without them."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) or not text else ".")
 
 
 def plural(count: int, one: str, many: str = "") -> str:

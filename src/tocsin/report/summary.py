@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntFlag
+from typing import TypeGuard
 
 from tocsin.core.records import Finding, Origin, Provenance, Reason, Verdict
 from tocsin.report.records import ReportRow
@@ -295,7 +296,7 @@ class Summary:
         entry = (score, raw, -row.origin.ordinal, -self.rows, row)
         if len(self._heap) < self._top:
             heapq.heappush(self._heap, entry)
-        elif entry[:4] > self._heap[0][:4]:
+        elif self._top and entry[:4] > self._heap[0][:4]:
             heapq.heapreplace(self._heap, entry)
 
     def top(self) -> list[ReportRow]:
@@ -350,10 +351,14 @@ def _describe(detector: DetectorSummary, verdict: Verdict) -> None:
             detector.not_assessed.add(name)
     for plane, (x_name, y_name) in PLANES.items():
         x, y = verdict.extra.get(x_name), verdict.extra.get(y_name)
-        if isinstance(x, int | float) and isinstance(y, int | float):
+        if _is_number(x) and _is_number(y):
             samples = detector.planes.setdefault(plane, Plane())
             sample = samples.flagged if verdict.flagged else samples.unflagged
             sample.add(verdict.key.ordinal, float(x), float(y))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def summarise(rows: Iterable[ReportRow], *, top: int = TOP_ROWS) -> Summary:

@@ -49,7 +49,8 @@ def render_table(
     with console.capture() as capture:
         for block in _blocks(run, summary, console.width, max_rows):
             console.print(block)
-    return capture.get()
+    text = capture.get()
+    return text if is_terminal else "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
 def _blocks(run: RunInfo, summary: Summary, width: int, max_rows: int) -> list[RenderableType]:
@@ -99,9 +100,10 @@ def _flagged(rows: list[ReportRow], summary: Summary, width: int) -> Table:
 
 def _grouped(summary: Summary) -> Table | None:
     lines: list[tuple[str, int, str]] = []
+    several = len(summary.detectors) > 1
     for reason, groups in sorted(summary.abstentions.items(), key=lambda pair: pair[0].value):
         lines += [
-            (f"not judged: {reason.value}", group.count, _places(group, detector))
+            (f"not judged: {reason.value}", group.count, _places(group, detector if several else None))
             for detector, group in groups.items()
         ]
     lines += [

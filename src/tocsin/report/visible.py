@@ -39,9 +39,14 @@ def visible(text: str, *, keep_lines: bool = False, limit: int | None = None) ->
     else:
         kept = _KEPT_IN_TEXT if keep_lines else ""
         shown = "".join(
-            f"[U+{ord(character):04X}]"
-            if character not in kept and unicodedata.category(character) in _HIDDEN_CATEGORIES
-            else character
+            f"[U+{ord(character):04X}]" if character not in kept and _is_hidden(character) else character
             for character in cut
         )
     return shown if len(cut) == len(text) else shown + "…"
+
+
+def _is_hidden(character: str) -> bool:
+    code = ord(character)
+    # Noncharacters such as U+FFFE have the category "unassigned", as letters newer than this Python have too.
+    is_noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return is_noncharacter or unicodedata.category(character) in _HIDDEN_CATEGORIES
