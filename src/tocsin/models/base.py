@@ -116,7 +116,10 @@ def check_request(
         ModelError: If a row does not exist, a sequence is empty, or prefix and sequence exceed the context.
     """
     if not rows or not all(0 <= row <= n_blocks for row in rows):
-        message = f"hidden states were asked for at rows {list(rows)}; expected at least one row from 0 to {n_blocks}."
+        message = (
+            f"hidden states were asked for at rows {list(rows)}; expected at least one row from 0 to "
+            f"{n_blocks}."
+        )
         raise ModelError(message)
     for index, sequence in enumerate(sequences):
         if not sequence:
@@ -124,7 +127,8 @@ def check_request(
             raise ModelError(message)
         if len(prefix) + len(sequence) > context:
             message = (
-                f"sequence {index} has {len(prefix) + len(sequence)} tokens with its template; this model reads at most "
+                f"sequence {index} has {len(prefix) + len(sequence)} tokens with its template; this model "
+                "reads at most "
                 f"{context}. Cut the text into windows."
             )
             raise ModelError(message)

@@ -14,20 +14,19 @@ from tocsin.models.base import ActivationModel
 
 ModelKind = Literal["embedded", "local", "hub", "provider", "scripted"]
 
-PROVIDERS = frozenset(
-    # fmt: off
-    {
-        "anthropic", "azureai", "bedrock", "cloudflare", "deepseek", "fireworks", "google", "grok", "groq", "hf",
-        "hf-inference-providers", "litellm-proxy", "llama-cpp-python", "meta", "mistral", "mockllm", "moonshot",
-        "nnterp", "none", "ollama", "openai", "openai-api", "openai-api-completions", "openrouter", "perplexity",
-        "sagemaker", "sambanova", "sglang", "together", "transformer_lens", "vllm", "vllm-completions",
-    }
-    # fmt: on
-)
-"""Providers that ship with Inspect AI 0.3.285; listed because importing it takes seconds, and it is an extra."""
+# fmt: off
+PROVIDERS = frozenset({
+    "anthropic", "azureai", "bedrock", "cloudflare", "deepseek", "fireworks", "google", "grok", "groq", "hf",
+    "hf-inference-providers", "litellm-proxy", "llama-cpp-python", "meta", "mistral", "mockllm", "moonshot",
+    "nnterp", "none", "ollama", "openai", "openai-api", "openai-api-completions", "openrouter", "perplexity",
+    "sagemaker", "sambanova", "sglang", "together", "transformer_lens", "vllm", "vllm-completions",
+})
+"""Providers that ship with Inspect AI 0.3.285; listed here because importing it takes seconds."""
+# fmt: on
 
 _EXPECTED = (
-    "Expected 'embedded', the path of a Hugging Face folder or GGUF file, 'hub:org/name', 'scripted:FILE', or "
+    "Expected 'embedded', the path of a Hugging Face folder or GGUF file, 'hub:org/name', 'scripted:FILE', "
+    "or "
     "'provider/name' with a provider of Inspect AI, such as 'openai/gpt-4o' or 'ollama/llama3.1'."
 )
 
@@ -38,8 +37,8 @@ class ModelSpec:
 
     kind: ModelKind
     value: str
-    """`embedded`: empty; `local`: path of a folder or GGUF file; `hub`: `org/name`; `provider`: `provider/name`;
-    `scripted`: path of the file of replies."""
+    """`embedded`: empty; `local`: path of a folder or GGUF file; `hub`: `org/name`; `provider`:
+    `provider/name`; `scripted`: path of the file of replies."""
 
     @property
     def has_activations(self) -> bool:
@@ -55,8 +54,8 @@ class ModelSpec:
 def parse_model(spec: str) -> ModelSpec:
     """Read a model name as given to `--model`.
 
-    Tried in this order: `embedded`, `hub:`, `scripted:`, an existing path, a provider. A path wins over a provider of
-    the same name; `./embedded` names a folder called `embedded`.
+    Tried in this order: `embedded`, `hub:`, `scripted:`, an existing path, a provider. A path wins over a
+    provider of the same name; `./embedded` names a folder called `embedded`.
 
     Raises:
         UsageError: If the text is none of these.

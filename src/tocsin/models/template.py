@@ -41,7 +41,8 @@ class ChatTemplate:
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
-        # Some templates print a date; a fixed one keeps prompts, and so activations, the same from day to day.
+        # Some templates print a date; a fixed one keeps prompts, and so activations, the same from day to
+        # day.
         environment.globals["strftime_now"] = lambda pattern: datetime(2025, 1, 1, tzinfo=UTC).strftime(
             pattern
         )
@@ -65,7 +66,8 @@ class ChatTemplate:
             )
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
             roles = ", ".join(turn.role for turn in turns)
-            # The error's own words may quote the messages, and only a template's deliberate refusal is of use.
+            # The error's own words may quote the messages, and only a template's deliberate refusal is of
+            # use.
             why = str(error) if type(error) is TemplateError else type(error).__name__
             message = f"the model's chat template refuses the roles [{roles}] ({why})."
             raise ModelError(message) from error
@@ -81,7 +83,7 @@ def _to_json(value: object, indent: int | None = None) -> str:
 
 
 class _Generation(Extension):
-    """Reads the `{% generation %}` block that marks the assistant's words for training, and prints its body."""
+    """Prints the body of a `{% generation %}` block, which marks the assistant's words for training."""
 
     tags = {"generation"}  # noqa: RUF012 - declared so by Jinja
 

@@ -15,7 +15,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 class TextTokenizer:
     """A `tokenizers` tokenizer that can be told not to recognise special tokens.
 
-    Lone surrogates, which are no characters and which no tokenizer reads, count as U+FFFD; offsets stay right.
+    Lone surrogates, which are no characters and which no tokenizer reads, count as U+FFFD; offsets stay
+    right.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -23,7 +24,8 @@ class TextTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        # One tokenizer with a switch, not two: building one takes longer than the rest of the model's start-up.
+        # One tokenizer with a switch, not two: building one takes longer than the rest of the model's
+        # start-up.
         self._switch = threading.Lock()
 
     def encode(self, text: str, *, is_trusted: bool) -> Encoded:

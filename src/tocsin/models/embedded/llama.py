@@ -1,12 +1,13 @@
 """The first blocks of a Llama-architecture model in numpy.
 
-Sequences are sorted by length and cut into batches of about `TOKENS_PER_BATCH` tokens, padded on the right: with
-causal attention later padding never reaches earlier tokens, so no mask for padding is needed. The constant prefix
-of a chat template is computed once; its keys and values are shared by every sequence. Each batch runs on one
-thread with a one-threaded BLAS, so that the element-wise work between matrix products uses every core too.
+Sequences are sorted by length and cut into batches of about `TOKENS_PER_BATCH` tokens, padded on the right.
+With causal attention later padding never reaches earlier tokens, so no mask for padding is needed. The
+constant prefix of a chat template is computed once; its keys and values are shared by every sequence. Each
+batch runs on one thread with a one-threaded BLAS, so that the element-wise work between matrix products uses
+every core too.
 
-Constant factors are folded into the weights once for each block (`_Block`), and each thread reuses its work arrays:
-allocating them anew costs a page fault for every 4 KB.
+Constant factors are folded into the weights once for each block (`_Block`), and each thread reuses its work
+arrays: allocating them anew costs a page fault for every 4 KB.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tocsin.models.embedded.weights import LlamaShape
 
 TOKENS_PER_BATCH = 768
 QUERIES_AT_ONCE = 512
-"""Attention scores of a long sequence are made for this many tokens at a time, so that memory stays linear."""
+"""Attention scores of a long sequence are made for this many tokens at a time, so memory stays linear."""
 MAX_PREFIXES = 8
 
 KeyValue = tuple[Array, Array]
@@ -39,10 +40,10 @@ class _Block(NamedTuple):
     """Weights of one block, shape (out, in), ready for use."""
 
     query_key_value: Array
-    """The three projections as one matrix. Holds the norm's scale and the 1 / sqrt(head width) of the scores."""
+    """The three projections in one. Holds the norm's scale and the 1 / sqrt(head width) of the scores."""
     attention_out: Array
     gate_up: Array
-    """Both projections as one matrix, negated: silu(g) * u = (-g / (1 + exp(-g))) * (-u) saves a pass over g."""
+    """Both projections in one, negated: silu(g) * u = (-g / (1 + exp(-g))) * (-u) saves a pass over g."""
     down: Array
 
 
@@ -77,7 +78,8 @@ class NumpyLlama:
         self._blocks: list[_Block] = []
         self._prefixes: dict[tuple[int, ...], list[KeyValue]] = {}
         self._scratch = _Scratch()
-        # In float32 throughout, as transformers does it: at position 8,000 the angles differ by 5e-4 otherwise.
+        # In float32 throughout, as transformers does it: at position 8,000 the angles differ by 5e-4
+        # otherwise.
         exponents = np.arange(0, shape.head_width, 2, dtype=np.float32) / np.float32(shape.head_width)
         inverse = (1.0 / np.float32(shape.rope_base) ** exponents).astype(np.float32)
         angles = np.arange(shape.context, dtype=np.float32)[:, None] * inverse
@@ -203,7 +205,7 @@ class NumpyLlama:
         return out.reshape(query.shape)
 
     def _rotate(self, heads: Array, before: int) -> Array:
-        """Rotary position embedding in the half-split layout; heads has shape (batch, tokens, heads, head width)."""
+        """Rotary position embedding, half-split layout; heads: (batch, tokens, heads, head width)."""
         half = self.shape.head_width // 2
         cos, sin = self._cos[before : before + heads.shape[1]], self._sin[before : before + heads.shape[1]]
         first, second = heads[..., :half], heads[..., half:]

@@ -16,7 +16,7 @@ from tocsin.models.tokens import TextTokenizer
 
 
 class EmbeddedModel:
-    """SmolLM2-135M-Instruct, or a GGUF file of the same architecture, in numpy (implements `ActivationModel`)."""
+    """SmolLM2-135M-Instruct, or a GGUF file like it, in numpy (implements `ActivationModel`)."""
 
     def __init__(self, files: EmbeddedFiles, *, threads: int | None = None) -> None:
         self.files = files

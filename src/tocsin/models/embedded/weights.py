@@ -65,6 +65,7 @@ class LlamaShape:
 class EmbeddedFiles:
     """Everything read from the GGUF file, with weights mapped from disk."""
 
+    gguf: Path
     id: str
     """Name for provenance; the file's own name for a GGUF of the user's."""
     shape: LlamaShape
@@ -93,6 +94,7 @@ def load_files(*, offline: bool = False, gguf: Path | None = None) -> EmbeddedFi
         revision = (expect_hash(gguf, GGUF_SHA256) if pinned else sha256_of(gguf))[:16]
         facts = _convert(gguf, folder, {"stamp": stamp, "revision": revision})
     return EmbeddedFiles(
+        gguf=gguf,
         id=MODEL_ID if pinned else gguf.stem,
         shape=LlamaShape(**facts["shape"]),
         weights=_map_weights(folder / "model.safetensors"),
@@ -149,7 +151,10 @@ def _convert(gguf: Path, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
         try:
             values = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
         except NotImplementedError as error:
-            message = f"{gguf} is quantised as {tensor.tensor_type.name}, which cannot be read. Give a Q4, Q5, Q8 or F16 file."
+            message = (
+                f"{gguf} is quantised as {tensor.tensor_type.name}, which cannot be read. Give a Q4, Q5, Q8 "
+                "or F16 file."
+            )
             raise ModelError(message) from error
         values = values.reshape(tuple(int(n) for n in reversed(tensor.shape)))
         tensors[name] = _undo_interleave(tensor.name, values, shape)
@@ -162,7 +167,10 @@ def _convert(gguf: Path, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
         # Written last: a conversion that was cut short leaves no manifest and is made again.
         _write(folder / "manifest.json", lambda part: part.write_text(json.dumps(facts), "utf-8"))
     except OSError as error:
-        message = f"the de-quantised weights cannot be written to {folder} ({error.strerror}). They need about 550 MB."
+        message = (
+            f"the de-quantised weights cannot be written to {folder} ({error.strerror}). They need about "
+            "550 MB."
+        )
         raise ModelError(message) from error
     return facts
 
@@ -207,7 +215,10 @@ def _shape(gguf: Path, field: dict[str, Any]) -> LlamaShape:
     if int(field.get("llama.attention.key_length", shape.head_width)) != shape.head_width:
         unusual.append("llama.attention.key_length")
     if unusual:
-        message = f"{gguf} uses {', '.join(unusual)}, which the embedded engine does not compute. Use a Hugging Face folder."
+        message = (
+            f"{gguf} uses {', '.join(unusual)}, which the embedded engine does not compute. Use a Hugging "
+            "Face folder."
+        )
         raise ModelError(message)
     return shape
 
@@ -223,7 +234,10 @@ def _rename(gguf: Path, name: str) -> str:
     match name.split("."):
         case ["blk", block, part, "weight"] if part in _NAMES:
             return f"model.layers.{block}.{_NAMES[part]}.weight"
-    message = f"{gguf} holds the tensor {name}, which the embedded engine does not compute. Use a Hugging Face folder."
+    message = (
+        f"{gguf} holds the tensor {name}, which the embedded engine does not compute. Use a Hugging Face "
+        "folder."
+    )
     raise ModelError(message)
 
 
@@ -239,14 +253,16 @@ def _undo_interleave(name: str, values: Array, shape: LlamaShape) -> Array:
 
 
 def _tokenizer_json(field: dict[str, Any]) -> str:
-    """A `tokenizers` file from the GGUF vocabulary: byte-level BPE with single digits, as SmolLM2 was trained."""
+    """A `tokenizers` file from the GGUF vocabulary: byte-level BPE with single digits, as in SmolLM2."""
     from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
 
     if field.get("tokenizer.ggml.model") != "gpt2" or field.get("tokenizer.ggml.pre") != "smollm":
         message = (
-            f"the GGUF file has a '{field.get('tokenizer.ggml.model')}/{field.get('tokenizer.ggml.pre')}' tokenizer; "
-            "the embedded engine reads 'gpt2/smollm' only. Use a Hugging Face folder with --model PATH instead."
+            f"the GGUF file has a '{field.get('tokenizer.ggml.model')}/{field.get('tokenizer.ggml.pre')}' "
+            "tokenizer; "
+            "the embedded engine reads 'gpt2/smollm' only. Use a Hugging Face folder with --model PATH "
+            "instead."
         )
         raise ModelError(message)
     tokens: list[str] = field["tokenizer.ggml.tokens"]
@@ -264,3 +280,13 @@ def _tokenizer_json(field: dict[str, Any]) -> str:
     ]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     return str(tokenizer.to_str())
+
+
+def special_token_ids(gguf: Path) -> dict[str, int]:
+    """Ids of the tokens that start, end and pad a sequence (`bos`, `eos`, `pad`), where given."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(str(gguf)).fields
+    named = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "padding_token_id"}
+    present = {name: fields.get(f"tokenizer.ggml.{key}") for name, key in named.items()}
+    return {name: int(field.contents()) for name, field in present.items() if field is not None}
