@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from made_up import INPUT_HASH, hostile_rows, hostile_run, row, rows, run
@@ -86,3 +87,11 @@ def test_results_are_given_out_before_the_last_row_is_read() -> None:
     chunks = render_json(run(), rows(10**9))
     assert "results" in next(chunks)
     assert json.loads(next(chunks))["ordinal"] == 0
+
+
+def test_every_key_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "report.md").read_text("utf-8")
+    whole = document(run(), [row(0)])
+    keys = RESULT_KEYS | set(whole) | set(whole["run"]) | set(whole["summary"])
+    keys |= set(whole["summary"]["detectors"]["harmfulness"])
+    assert {key for key in keys if f"`{key}`" not in page} == set()
