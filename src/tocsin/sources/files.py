@@ -35,7 +35,7 @@ _MAGIC = {
     b"\xfe\xff": "UTF-16 text",
 }
 # Random bytes hold about 10 % of these, text in any encoding next to none. Tab, line ends, escape are text.
-_CONTROL = bytes(sorted(set(range(32)) - {8, 9, 10, 12, 13, 27}))
+_CONTROL = bytes(sorted(set(range(32)) - {8, 9, 10, 11, 12, 13, 27}))
 _BINARY_SHARE = 0.05
 
 
@@ -66,7 +66,8 @@ class FileDigest(NamedTuple):
     """What one pass over a file yields."""
 
     sha256: str
-    newlines: int
+    lines: int
+    """Line ends, and one more for a last line without one."""
     stamp: FileStamp
 
 
@@ -135,12 +136,14 @@ def digest_file(path: Path | str) -> FileDigest:
     """SHA-256 and number of line ends in one pass, a megabyte at a time."""
     hasher = hashlib.sha256()
     newlines = 0
+    last = b"\n"
     with open_regular(path) as stream:
         stamp = file_stamp(stream)
         while piece := stream.read(CHUNK_BYTES):
             hasher.update(piece)
             newlines += piece.count(b"\n")
-    return FileDigest(hasher.hexdigest(), newlines, stamp)
+            last = piece[-1:]
+    return FileDigest(hasher.hexdigest(), newlines + (last != b"\n"), stamp)
 
 
 def binary_kind(head: bytes) -> str | None:

@@ -27,6 +27,7 @@ ENDINGS = {
 }
 _JSON_START = b"{["
 _SNIFF_BYTES = 1 << 16
+_SNIFF_LINES = 10
 
 
 class Format(NamedTuple):
@@ -97,7 +98,13 @@ def _name_from_head(head: bytes) -> str:
 def _looks_like_json(start: bytes) -> bool:
     """Tell JSON from a prompt that begins with a bracket, such as a chat template's `[INST]`."""
     following = start[1:].lstrip()[:1]
-    return following in (b'"', b"}") if start.startswith(b"{") else following in (b"{", b'"', b"[", b"]", b"")
+    if start.startswith(b"["):
+        return following in (b"{", b'"', b"[", b"]", b"")
+    # The first line of JSONL may be broken: an object on one of the next lines decides.
+    return following in (b'"', b"}") or any(
+        line.startswith(b"{") and _is_complete(line)
+        for line in start.split(b"\n", _SNIFF_LINES)[1:_SNIFF_LINES]
+    )
 
 
 def _json_layout(head: bytes) -> str:

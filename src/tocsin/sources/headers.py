@@ -13,8 +13,8 @@ from tocsin.sources.limits import Limits
 # The block parser's cost grows with characters, but a line of words decides nothing about structure after its
 # first letter. Lines with < > or ] are kept: they may end an HTML block or a link definition.
 _PROSE_TAIL = re.compile(r"^([ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?[A-Za-z])[^<>\]\n]+$", re.MULTILINE)
-# Inline parsing of adversarial text is quadratic; a header of this length costs a millisecond or two at worst.
-_INLINE_CHARS = 400
+# Inline parsing of adversarial text is quadratic; a header of this length costs two milliseconds at worst.
+_INLINE_CHARS = 200
 _MARKUP = re.compile(r"[*_`\[\]<&\\!~]")
 _CONTAINER = re.compile(r"^[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]*)*")
 _ATX = re.compile(r"^[ \t]*#{1,6}[ \t]+|[ \t]+#+[ \t]*$|^#{1,6}$")

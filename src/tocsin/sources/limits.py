@@ -45,7 +45,7 @@ class Limits:
     """Characters of one front matter value, such as the description."""
     header_lines: int = 10_000
     """Lines of a SKILL.md in which section headers are looked for."""
-    headers: int = 1_000
+    headers: int = 500
     """Section headers of one skill."""
     header_chars: int = 300
     """Characters of one section header."""

@@ -101,7 +101,10 @@ class RowMapper:
                 f'expected a list of messages in "{plan.chat}", got {_type_name(value.get(plan.chat or ""))}.'
             )
             raise _BadRowError(message)
-        text = _string(value[plan.text], plan.text)
+        examined = value[plan.text]
+        if isinstance(examined, list) and is_message_list(examined):
+            return self._chat_item(examined, origin, notes, metadata)
+        text = _string(examined, plan.text)
         prompt = None if plan.prompt is None else _string(value[plan.prompt], plan.prompt)
         if plan.joined is not None and (extra := value[plan.joined]) not in (None, ""):
             continued = "\n\n" + _string(extra, plan.joined)

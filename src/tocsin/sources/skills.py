@@ -27,8 +27,9 @@ from tocsin.sources.front_matter import FrontMatter, split_front_matter
 from tocsin.sources.headers import section_headers
 from tocsin.sources.ignore import IgnoreRules
 from tocsin.sources.limits import Limits
+from tocsin.sources.skill_files import SkillFiles, list_skill_files
 from tocsin.sources.skill_rules import body_findings, front_matter_findings
-from tocsin.sources.walk import SKILL_FILE, SkillFiles, SkillPlace, list_skill_files, resolve_inside
+from tocsin.sources.walk import SKILL_FILE, SkillPlace, resolve_inside
 
 _META_FILE = "_meta.json"
 _META_BYTES = 1 << 16

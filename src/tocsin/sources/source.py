@@ -12,31 +12,28 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import JsonValue
 
 from tocsin.core.errors import InputError
-from tocsin.core.records import Abstention, Item, Kind, Origin, Reason
+from tocsin.core.records import Abstention, Item, Kind, Reason
 from tocsin.sources.columns import Columns, missing_column
 from tocsin.sources.files import (
     CHUNK_BYTES,
-    FileStamp,
     NoTextError,
     UnreadableFileError,
     digest_file,
     display_name,
-    file_stamp,
     kind_of_file,
-    open_regular,
 )
 from tocsin.sources.formats import Format, find_format
 from tocsin.sources.ignore import IgnoreRules, read_ignore_file
 from tocsin.sources.limits import Limits
 from tocsin.sources.mapping import RowMapper
 from tocsin.sources.parquet import parquet_rows, parquet_shape
+from tocsin.sources.parts import Part, RowsPart, SkillPart, TroublePart
 from tocsin.sources.rows import Row
-from tocsin.sources.skills import load_skill, skill_item
+from tocsin.sources.skills import load_skill
 from tocsin.sources.walk import (
     SKILL_FILE,
     DataPlace,
@@ -51,79 +48,6 @@ from tocsin.sources.walk import (
 STDIN = "-"
 _SNIFFED_ROWS = 100
 _NAMED_IN_NOTICE = 10
-
-
-class _Part(Protocol):
-    """A piece of an input that yields items, in order."""
-
-    @property
-    def total(self) -> int | None: ...
-
-    def items(self, input_hash: str, first_ordinal: int) -> Iterator[Item]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """A data file."""
-
-    path: Path
-    shown: str
-    format: Format
-    stamp: FileStamp
-    mapper: RowMapper
-    limits: Limits
-    total: int | None
-
-    def items(self, input_hash: str, first_ordinal: int) -> Iterator[Item]:
-        with open_regular(self.path) as stream:
-            if file_stamp(stream) != self.stamp:
-                message = (
-                    "expected an unchanged file, got one that was changed after it was opened. Scan it again."
-                )
-                raise InputError(message, path=self.shown)
-        ordinal = first_ordinal
-        for row in self.format.read(self.path, self.limits):
-            origin = Origin(input_hash=input_hash, ordinal=ordinal, path=self.shown, line=row.line)
-            yield self.mapper.item(row, origin)
-            ordinal += 1
-
-
-@dataclass(frozen=True, slots=True)
-class _SkillPart:
-    """A skill."""
-
-    root: Path
-    place: SkillPlace
-    digest: bytes
-    ignore: IgnoreRules
-    limits: Limits
-    kept: tuple[str, ...]
-    total: int | None = 1
-
-    def items(self, input_hash: str, first_ordinal: int) -> Iterator[Item]:
-        raw = load_skill(self.root, self.place, self.ignore, self.limits)
-        shown = display_name(self.place.path)
-        origin = Origin(input_hash=input_hash, ordinal=first_ordinal, path=shown)
-        if raw.digest != self.digest:
-            detail = (
-                "expected an unchanged skill, got one that was changed after the scan began. Scan it again."
-            )
-            problem = Abstention(reason=Reason.UNREADABLE, detail=detail)
-            yield Item(kind=Kind.SKILL, origin=origin, problem=problem)
-        else:
-            yield skill_item(self.root, self.place, raw, origin, self.limits, self.kept)
-
-
-@dataclass(frozen=True, slots=True)
-class _TroublePart:
-    """A place that could not be read."""
-
-    trouble: Trouble
-    total: int | None = 1
-
-    def items(self, input_hash: str, first_ordinal: int) -> Iterator[Item]:
-        origin = Origin(input_hash=input_hash, ordinal=first_ordinal, path=self.trouble.path)
-        yield Item(kind=self.trouble.kind, origin=origin, problem=self.trouble.problem)
 
 
 @dataclass(eq=False)
@@ -142,7 +66,7 @@ class Source:
     """Paths left out by ignore rules."""
     columns: Columns
     limits: Limits
-    _parts: tuple[_Part, ...] = field(repr=False)
+    _parts: tuple[Part, ...] = field(repr=False)
 
     @property
     def total(self) -> int | None:
@@ -253,7 +177,7 @@ class _Opener:
         name: str,
         input_hash: str,
         formats: dict[str, int],
-        parts: Sequence[_Part],
+        parts: Sequence[Part],
         notices: Sequence[str] = (),
         ignored: int = 0,
     ) -> Source:
@@ -319,7 +243,7 @@ class _Opener:
         obeys_file = ignore_file and not entry_names(names)
         ignore = IgnoreRules([*(read_ignore_file(root) if obeys_file else ()), *patterns])
         index = index_folder(root, ignore, self._limits)
-        parts: list[_Part] = []
+        parts: list[Part] = []
         hashes: list[tuple[str, str]] = []
         formats: dict[str, int] = {}
         without_text: list[str] = []
@@ -344,10 +268,10 @@ class _Opener:
         place: SkillPlace | DataPlace | Trouble,
         ignore: IgnoreRules,
         without_text: list[str],
-    ) -> tuple[_Part | None, str, str]:
+    ) -> tuple[Part | None, str, str]:
         """The part for a place, its hash, and its sort; no part for a data file that holds no text."""
         if isinstance(place, Trouble):
-            return _TroublePart(place), place.problem.detail, "unreadable"
+            return TroublePart(place), place.problem.detail, "unreadable"
         if isinstance(place, SkillPlace):
             skill = self._skill(root, place, ignore)
             return skill, skill.digest.hex(), "skill"
@@ -363,15 +287,15 @@ class _Opener:
             return None, "", ""
         except UnreadableFileError as error:
             problem = Abstention(reason=Reason.UNREADABLE, detail=error.detail)
-            return _TroublePart(Trouble(shown, problem, Kind.PROMPT)), error.detail, "unreadable"
+            return TroublePart(Trouble(shown, problem, Kind.PROMPT)), error.detail, "unreadable"
         return rows, digest, rows.format.name
 
-    def _skill(self, root: Path, place: SkillPlace, ignore: IgnoreRules) -> _SkillPart:
+    def _skill(self, root: Path, place: SkillPlace, ignore: IgnoreRules) -> SkillPart:
         raw = load_skill(root, place, ignore, self._limits)
         kept = tuple(name for name in (self._columns.label, self._columns.group) if name is not None)
-        return _SkillPart(root, place, raw.digest, ignore, self._limits, kept)
+        return SkillPart(root, place, raw.digest, ignore, self._limits, kept)
 
-    def _rows(self, path: Path, shown: str, *, is_stdin: bool = False) -> tuple[_Rows, str]:
+    def _rows(self, path: Path, shown: str, *, is_stdin: bool = False) -> tuple[RowsPart, str]:
         """A data file whose format is known and whose first rows were understood, and its hash."""
         file_format = find_format(path, self._limits, is_stdin=is_stdin)
         mapper = RowMapper(self._columns, self._limits)
@@ -390,10 +314,10 @@ class _Opener:
             message = f"expected a readable file, got: {(error.strerror or 'an error').lower()}."
             raise UnreadableFileError(message) from error
         if file_format.name in ("text", "jsonl"):
-            total = digest.newlines + 1
+            total = digest.lines
         elif file_format.name in ("csv", "tsv"):
-            total = digest.newlines
-        return _Rows(path, shown, file_format, digest.stamp, mapper, self._limits, total), digest.sha256
+            total = digest.lines - 1
+        return RowsPart(path, shown, file_format, digest.stamp, mapper, self._limits, total), digest.sha256
 
     def _require_text_rows(self, file_format: Format, path: Path, mapper: RowMapper) -> None:
         """Read the first rows until one of them has a text.

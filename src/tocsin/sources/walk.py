@@ -8,40 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tocsin.core.records import Abstention, FileEntry, Finding, Kind, Reason
-from tocsin.sources.files import CHUNK_BYTES, UnreadableFileError, display_name, kind_of_file, open_regular
+from tocsin.core.records import Abstention, Kind, Reason
+from tocsin.sources.files import display_name, kind_of_file
 from tocsin.sources.formats import format_by_ending
-from tocsin.sources.ignore import ALWAYS_IGNORED, IGNORE_FILE, IgnoreRules
+from tocsin.sources.ignore import IGNORE_FILE, IgnoreRules
 from tocsin.sources.limits import Limits
 
 SKILL_FILE = "SKILL.md"
 _NAMED_IN_NOTICE = 10
-_SCRIPT_ENDINGS = frozenset(
-    [
-        *(
-            ".py",
-            ".sh",
-            ".bash",
-            ".zsh",
-            ".fish",
-            ".js",
-            ".mjs",
-            ".cjs",
-            ".ts",
-            ".rb",
-            ".pl",
-            ".php",
-            ".lua",
-            ".go",
-        ),
-        *(".rs", ".swift", ".ps1", ".psm1", ".bat", ".cmd", ".vbs", ".scpt", ".applescript"),
-        *(".exe", ".dll", ".so", ".dylib", ".jar", ".wasm"),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +34,7 @@ class SkillPlace:
     @property
     def path(self) -> str:
         """The SKILL.md, relative to the scanned folder."""
-        return _join(self.folder, self.entry)
+        return join_path(self.folder, self.entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +84,6 @@ class FolderIndex:
     ignored: Counter = field(default_factory=Counter)
 
 
-@dataclass(slots=True)
-class SkillFiles:
-    """The files of one skill beside its SKILL.md."""
-
-    files: list[FileEntry] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 def entry_names(names: list[str]) -> list[str]:
     """The spellings of SKILL.md among file names, the official one first."""
     return sorted(
@@ -154,7 +122,7 @@ class _Walker:
             self._trouble(folder, detail, Reason.TRUNCATED)
             return
         try:
-            entries = _scan(self._root / folder, self._left)
+            entries = scan_folder(self._root / folder, self._left)
         except OSError as error:
             self._trouble(
                 folder, f"expected a readable folder, got: {(error.strerror or 'an error').lower()}."
@@ -169,7 +137,7 @@ class _Walker:
             return
         kept = []
         for entry in entries:
-            path = _join(folder, entry.name)
+            path = join_path(folder, entry.name)
             if self._ignore.matches(path, is_folder=entry.is_dir(follow_symlinks=False)):
                 self.index.ignored.add(path)
             else:
@@ -178,7 +146,7 @@ class _Walker:
         if spellings:
             self._add_skill(folder, spellings)
         for entry in kept:
-            path = _join(folder, entry.name)
+            path = join_path(folder, entry.name)
             if entry.is_dir(follow_symlinks=False):
                 self.visit(path, depth + 1, in_skill=in_skill or bool(spellings))
             elif not in_skill and not spellings:
@@ -197,7 +165,7 @@ class _Walker:
         mode = entry.stat(follow_symlinks=False).st_mode
         is_data = format_by_ending(path) is not None
         if stat.S_ISLNK(mode):
-            target = _target(self._root, self._root / path)
+            target = inside_target(self._root, self._root / path)
             if target is None:
                 detail = (
                     "expected files inside the scanned folder, got a symbolic link that leaves it or leads "
@@ -230,124 +198,13 @@ class _Walker:
             self._trouble(path, detail, Reason.TRUNCATED, Kind.PROMPT)
 
 
-def list_skill_files(root: Path, place: SkillPlace, ignore: IgnoreRules, limits: Limits) -> SkillFiles:
-    """List, size and hash the files of one skill. They are never run, and never held in memory whole.
-
-    A nested skill's files belong to that skill. Links are listed with size 0 and no hash.
-    """
-    result = SkillFiles()
-    hidden = scripts = 0
-    hash_budget = limits.hashed_skill_bytes
-    base = root / place.folder
-    for name, entry in _skill_entries(root, place, ignore, limits, result):
-        if len(result.files) >= limits.files_per_skill:
-            result.notes.append(f"only the first {limits.files_per_skill:,} files of the skill were listed")
-            break
-        shown = display_name(name)
-        hidden += any(part.startswith(".") for part in name.split("/"))
-        scripts += os.path.splitext(name)[1].lower() in _SCRIPT_ENDINGS  # noqa: PTH122 - undecodable names
-        status = entry.stat(follow_symlinks=False)
-        if stat.S_ISLNK(status.st_mode):
-            _judge_link(root, Path(entry.path), result)
-            result.files.append(FileEntry(name=shown, size=0, sha256=None))
-        elif not stat.S_ISREG(status.st_mode):
-            message = f"expected regular files, got {kind_of_file(status.st_mode)}; it was not opened"
-            result.findings.append(Finding(rule="skill/special-file", message=message))
-            result.files.append(FileEntry(name=shown, size=0, sha256=None))
-        else:
-            digest = None
-            if status.st_size <= min(limits.hashed_file_bytes, hash_budget):
-                digest = _hash(base / name, limits.hashed_file_bytes, result)
-                hash_budget -= status.st_size
-            else:
-                message = f"a file of {status.st_size:,} bytes is listed without a hash, being too large"
-                result.findings.append(Finding(rule="skill/large-file", message=message))
-            result.files.append(FileEntry(name=shown, size=status.st_size, sha256=digest))
-    if hidden:
-        message = f"{hidden} hidden file(s) (name begins with a dot)"
-        result.findings.append(Finding(rule="skill/hidden-file", message=message))
-    if scripts:
-        message = f"{scripts} script(s) or program(s) are listed; they were not read or run"
-        result.findings.append(Finding(rule="skill/script-present", message=message))
-    return result
-
-
-def _skill_entries(
-    root: Path, place: SkillPlace, ignore: IgnoreRules, limits: Limits, result: SkillFiles
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Files of a skill as (name inside the skill, entry), depth first, without nested skills."""
-    left = limits.files_per_skill * 10
-    pending: list[tuple[str, int]] = [("", place.folder.count("/") + bool(place.folder))]
-    while pending:
-        inner, depth = pending.pop()
-        try:
-            entries = _scan(root / place.folder / inner, left)
-        except OSError:
-            result.notes.append("a folder of the skill could not be read")
-            continue
-        left -= len(entries)
-        if left <= 0:
-            result.notes.append(
-                f"the skill holds more than {limits.files_per_skill * 10:,} files and folders"
-            )
-            return
-        if inner and entry_names([e.name for e in entries if not e.is_dir(follow_symlinks=False)]):
-            continue
-        folders = []
-        for entry in entries:
-            name = _join(inner, entry.name)
-            is_folder = entry.is_dir(follow_symlinks=False)
-            if is_folder and entry.name in ALWAYS_IGNORED:
-                message = "a folder of version control or of scan results is in the skill; it was not listed"
-                result.findings.append(Finding(rule="skill/hidden-file", message=message))
-            elif ignore.matches(_join(place.folder, name), is_folder=is_folder):
-                continue
-            elif not is_folder:
-                if name != place.entry:
-                    yield name, entry
-            elif depth + 1 > limits.folder_depth:
-                result.notes.append(
-                    f"folders nested deeper than {limits.folder_depth} levels were not listed"
-                )
-            else:
-                folders.append((name, depth + 1))
-        pending.extend(reversed(folders))
-
-
-def _judge_link(root: Path, path: Path, result: SkillFiles) -> None:
-    if _target(root, path) is None:
-        message = (
-            "expected files inside the scanned folder, got a symbolic link that leaves it or leads nowhere"
-        )
-        result.findings.append(Finding(rule="skill/symlink-escape", message=message + "; not followed"))
-    else:
-        message = "a symbolic link inside the scanned folder is listed; it was not followed"
-        result.findings.append(Finding(rule="skill/symlink", message=message))
-
-
-def _hash(path: Path, limit: int, result: SkillFiles) -> str | None:
-    import hashlib
-
-    hasher = hashlib.sha256()
-    left = limit
-    try:
-        with open_regular(path) as stream:
-            while left > 0 and (piece := stream.read(min(CHUNK_BYTES, left))):
-                hasher.update(piece)
-                left -= len(piece)
-    except (UnreadableFileError, OSError):
-        message = "expected a readable file, got one that could not be opened; it is listed without a hash"
-        result.findings.append(Finding(rule="skill/unreadable-file", message=message))
-        return None
-    return hasher.hexdigest()
-
-
 def resolve_inside(root: Path, path: Path) -> Path | None:
     """The path itself, or the target of a link that stays inside `root`; None when it leaves it."""
-    return _target(root, path) if path.is_symlink() else path
+    return inside_target(root, path) if path.is_symlink() else path
 
 
-def _target(root: Path, path: Path) -> Path | None:
+def inside_target(root: Path, path: Path) -> Path | None:
+    """Where a path really leads; None when that is outside `root`, or nowhere."""
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError, ValueError):
@@ -355,7 +212,7 @@ def _target(root: Path, path: Path) -> Path | None:
     return target if target.is_relative_to(root) else None
 
 
-def _scan(folder: Path, limit: int) -> list[os.DirEntry[str]]:
+def scan_folder(folder: Path, limit: int) -> list[os.DirEntry[str]]:
     """Entries in the order of their names; at most `limit` of them, so that a huge folder stays cheap."""
     entries = []
     with os.scandir(folder) as found:
@@ -366,5 +223,6 @@ def _scan(folder: Path, limit: int) -> list[os.DirEntry[str]]:
     return sorted(entries, key=lambda entry: os.fsencode(entry.name))
 
 
-def _join(folder: str, name: str) -> str:
+def join_path(folder: str, name: str) -> str:
+    """A path relative to the scanned folder; `folder` is empty for the scanned folder itself."""
     return f"{folder}/{name}" if folder else name
