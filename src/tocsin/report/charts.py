@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WIDTH = 480
 """Width of the drawing in its own units; the page scales it."""
 _LONGEST_LABEL = 28
-_LETTER = 7.0
+_LETTER = 7.3
 """Space kept for one character of a label; generous for the fonts of the page at 13 units."""
 
 
