@@ -1,7 +1,7 @@
 """Hidden states at chosen blocks and positions, for many texts, from one forward pass.
 
-Several detectors may ask for activations of the same texts. Each registers its plan first; the pass is then made
-once for the union of the plans of one template and stops at the last block any of them needs.
+Several detectors may ask for activations of the same texts. Each registers its plan first; the pass is then
+made once for the union of the plans of one template and stops at the last block any of them needs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CaptureEngine:
         self.model = model
         self._plans: dict[Template, CapturePlan] = {}
         self._layouts: dict[Template, PromptLayout] = {}
-        self._last: tuple[str, Activations] | None = None
+        self._last: dict[Template, tuple[str, Activations]] = {}
 
     def layout(self, template: Template = "chat") -> PromptLayout:
         """The prompt layout for a template, made once."""
@@ -78,37 +78,50 @@ class CaptureEngine:
         """Activations of a bounded chunk of texts.
 
         Args:
-            texts: Not empty and not blank, each at most the model's context.
+            texts: None empty or blank, each with its template at most as long as the model's context.
             plan: Rows and positions to return.
             contexts: Earlier turns for each text, for chats.
 
         Returns:
-            float32 values of shape (texts, rows, positions, width). Memory grows with the chunk: keep it to about
-            a thousand texts.
+            float32 values of shape (texts, rows, positions, width). Memory grows with the chunk: keep it to
+            about a thousand texts.
         """
+        if contexts is not None and len(contexts) != len(texts):
+            message = (
+                f"expected one context for each text, got {len(contexts)} contexts and {len(texts)} texts."
+            )
+            raise ValueError(message)
         self.register(plan)
         union = self._plans[plan.template]
-        key = _fingerprint(texts, contexts, plan.template)
-        if self._last is not None and self._last[0] == key and _covers(self._last[1].plan, plan):
-            return self._last[1].select(plan)
-        activations = self._run(texts, union, contexts)
-        self._last = (key, activations)
-        return activations.select(plan)
+        key = _fingerprint(texts, contexts)
+        last = self._last.get(plan.template)
+        if last is None or last[0] != key or not _covers(last[1].plan, plan):
+            last = self._last[plan.template] = key, self._run(texts, union, contexts)
+        return last[1].select(plan)
 
-    def _run(self, texts: Sequence[str], plan: CapturePlan, contexts: Sequence[Sequence[Turn]] | None) -> Activations:
+    def _run(
+        self, texts: Sequence[str], plan: CapturePlan, contexts: Sequence[Sequence[Turn]] | None
+    ) -> Activations:
         layout = self.layout(plan.template)
-        with_tail = Position.POST in plan.positions
-        tokens = [
-            layout.build(text, context=contexts[index] if contexts else (), with_tail=with_tail)
-            for index, text in enumerate(texts)
-        ]
-        values = np.empty((len(texts), len(plan.rows), len(plan.positions), self.model.width), dtype=np.float32)
-        for prefix in dict.fromkeys(token.prefix for token in tokens):
-            members = [index for index, token in enumerate(tokens) if token.prefix == prefix]
-            for batch in self.model.hidden([tokens[index].ids for index in members], plan.rows, prefix=prefix):
+        with_tail = not {Position.POST, Position.TAIL}.isdisjoint(plan.positions)
+        # Equal prompts are computed once, so that equal rows get equal scores to the last bit.
+        places: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+        prompts: dict[tuple[int, ...], list[PromptTokens]] = {}
+        for index, text in enumerate(texts):
+            tokens = layout.build(text, context=contexts[index] if contexts else (), with_tail=with_tail)
+            same = places.setdefault((tokens.prefix, tuple(tokens.ids)), [])
+            if not same:
+                prompts.setdefault(tokens.prefix, []).append(tokens)
+            same.append(index)
+        shape = (len(texts), len(plan.rows), len(plan.positions), self.model.width)
+        values = np.empty(shape, dtype=np.float32)
+        for prefix, members in prompts.items():
+            for batch in self.model.hidden([tokens.ids for tokens in members], plan.rows, prefix=prefix):
                 for place, member in enumerate(batch.indices):
-                    index = members[member]
-                    values[index] = _pick(batch.states[place], tokens[index], plan.positions)
+                    tokens = members[member]
+                    values[places[prefix, tuple(tokens.ids)]] = _pick(
+                        batch.states[place], tokens, plan.positions
+                    )
         return Activations(plan, values)
 
 
@@ -120,21 +133,37 @@ def _pick(states: Array, tokens: PromptTokens, positions: Sequence[Position]) ->
             taken.append(states[:, tokens.inst])
         elif position is Position.POST:
             taken.append(states[:, len(tokens.ids) - 1])
-        else:
+        elif position is Position.MEAN:
             taken.append(states[:, tokens.first : tokens.inst + 1].mean(axis=1))
+        else:
+            tail = slice(min(tokens.inst + 1, len(tokens.ids) - 1), len(tokens.ids))
+            taken.append(states[:, tail].mean(axis=1))
     return np.stack(taken, axis=1)
 
 
 def _covers(have: CapturePlan, want: CapturePlan) -> bool:
-    return have.template == want.template and set(want.rows) <= set(have.rows) and set(want.positions) <= set(have.positions)
+    return (
+        have.template == want.template
+        and set(want.rows) <= set(have.rows)
+        and set(want.positions) <= set(have.positions)
+    )
 
 
-def _fingerprint(texts: Sequence[str], contexts: Sequence[Sequence[Turn]] | None, template: str) -> str:
-    digest = hashlib.sha256(template.encode())
+def _fingerprint(texts: Sequence[str], contexts: Sequence[Sequence[Turn]] | None) -> str:
+    digest = hashlib.sha256()
+
+    def add(part: str) -> None:
+        # The length goes first, so that no text can pass for several.
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+
     for index, text in enumerate(texts):
-        digest.update(b"\x00" + text.encode("utf-8", "surrogatepass"))
-        for turn in contexts[index] if contexts else ():
-            digest.update(b"\x01" + turn.role.encode() + b"\x02" + turn.text.encode("utf-8", "surrogatepass"))
+        context = contexts[index] if contexts else ()
+        add(str(len(context)))
+        for turn in context:
+            add(turn.role)
+            add(turn.text)
+        add(text)
     return digest.hexdigest()
 
 
