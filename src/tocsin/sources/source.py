@@ -116,7 +116,7 @@ def open_source(
     group: str | None = None,
     as_kind: Kind | None = None,
     limits: Limits | None = None,
-    ignore: Sequence[str] = (),
+    ignore: Sequence[str] | None = None,
     ignore_file: bool = True,
 ) -> Source:
     """Open a file, a folder or standard input for reading.
@@ -156,7 +156,7 @@ def open_source(
         message = f"expected a file or a folder, got: {reason}. Check the path."
         raise InputError(message, path=given) from error
     if stat.S_ISDIR(mode):
-        return opener.folder(given, ignore, ignore_file=ignore_file)
+        return opener.folder(given, ignore or (), ignore_file=ignore_file)
     if stat.S_ISREG(mode):
         return opener.skill_file(given) if given.name.lower() == SKILL_FILE.lower() else opener.file(given)
     message = (
