@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import re
@@ -172,3 +173,34 @@ def test_links_of_a_page_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     assert [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()] == []
+
+
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_on_a_page_compiles_and_its_imports_work(page: str) -> None:
+    for block in python_blocks(page):
+        tree = ast.parse(block, filename=page)
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(compile(ast.Module([node], []), page, "exec"), {})
+
+
+def test_the_example_of_a_detector_works(tmp_path: Path) -> None:
+    blocks = [block for block in python_blocks("docs/python-api.md") if "@detector(" in block]
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("PLEASE HELP ME\nplease help me\n123\n")
+    # In an interpreter of its own, so that the registry of this one stays as it is.
+    use = f"""
+from tocsin.core.registry import create
+from tocsin.sources import open_source
+found = create(NAME, DetectorContext())
+assert isinstance(found, Detector)
+print([verdict.label for verdict in found.detect(open_source({str(prompts)!r}).items())])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", blocks[0] + use], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "['loud', 'quiet', 'abstained']"
