@@ -1,0 +1,317 @@
+"""What detectors that read activations share: reading items, windows, one capture, verdicts in order.
+
+A subclass says which hidden states it wants (`plan`) and turns the captured values of a block of windows into
+scores (`score_windows`). Everything else is the same for all of them, so that the same chunk of items gives
+the same
+windows and the forward pass is made once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from tocsin.core.records import Abstention, Evidence, Examined, Item, Provenance, Reason, Verdict
+from tocsin.core.registry import DetectorContext, DetectorInfo
+from tocsin.detect.gate import assess
+from tocsin.detect.normalise import ALL_STEPS, Step, normalise
+from tocsin.detect.views import View, views_of
+from tocsin.internals import Activations, CaptureEngine, CapturePlan, Window, capture_engine, split_windows
+from tocsin.models.spec import load_activation_model
+
+CHUNK = 256
+"""Items that are held back for sorting and batching."""
+BLOCK = 512
+"""Windows whose activations are in memory at once."""
+MAX_WINDOWS = 400
+"""Windows read of one item: about 19,000 tokens in windows of 64."""
+MAX_EVIDENCE = 5
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowScores:
+    """Scores of a block of windows."""
+
+    raw: Scores
+    """Shape (windows,): the method's own unit, higher is more harmful."""
+    extra: Mapping[str, Scores] = field(default_factory=dict)
+    """Further numbers for each window, reported for the window that decided."""
+    categories: Scores | None = None
+    """Shape (windows, categories): share of each category, for detectors that name categories."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One window of one view."""
+
+    view: View
+    window: Window
+    text: str
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """An item that was read, or why it could not be."""
+
+    item: Item
+    pieces: list[_Piece] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    problem: Abstention | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a document's window scores come to."""
+
+    raw: float
+    score: float
+    calibrated: bool
+
+
+class ActivationDetector(ABC):
+    """Base of `harmfulness`, `latent-guard`, `biopsy` and `policy-embedded`."""
+
+    info: DetectorInfo
+    version = "1"
+    normalisation: tuple[Step, ...] = ALL_STEPS
+    window_tokens = 64
+    """Longer texts are read in windows of this many tokens."""
+    window_overlap = 16
+    label_flagged = "harmful"
+    label_clear = "not flagged"
+
+    def __init__(self, info: DetectorInfo, context: DetectorContext) -> None:
+        self.info = info
+        self.context = context
+        self.model = load_activation_model(context.model, context)
+        self.engine: CaptureEngine = capture_engine(self.model, context)
+
+    @property
+    @abstractmethod
+    def plan(self) -> CapturePlan:
+        """Rows and positions this detector reads."""
+
+    @abstractmethod
+    def score_windows(self, activations: Activations) -> WindowScores:
+        """Scores of captured windows."""
+
+    @abstractmethod
+    def decide(self, raw: float, windows: int) -> Decision:
+        """Document score from its highest window score and the number of windows."""
+
+    @property
+    @abstractmethod
+    def threshold(self) -> tuple[float, str]:
+        """Threshold on the scale of `score`, and where it comes from."""
+
+    @property
+    def profile_hash(self) -> str | None:
+        """Hash of the fitted profile, where there is one."""
+        return None
+
+    def category_names(self) -> Sequence[str]:
+        """Taxonomy ids of the columns of `WindowScores.categories`."""
+        return ()
+
+    def not_assessed(self) -> Sequence[str]:
+        """Taxonomy ids that are reported as not assessed."""
+        return ()
+
+    @property
+    def binding(self) -> dict[str, JsonValue]:
+        """What a profile of this detector is bound to."""
+        plan = self.plan
+        return {
+            "model": self.model.id,
+            "revision": self.model.revision,
+            "template": plan.template,
+            "template_hash": self.model.template_hash if plan.template == "chat" else "",
+            "rows": list(plan.rows),
+            "positions": [position.value for position in plan.positions],
+            "normalisation": list(self.normalisation),
+        }
+
+    @property
+    def provenance(self) -> Provenance:
+        """How this detector's verdicts come about."""
+        threshold, source = self.threshold
+        return Provenance(
+            detector_version=self.version,
+            model=f"{self.model.id}@{self.model.revision}",
+            profile=self.profile_hash,
+            template_hash=self.model.template_hash,
+            normalisation=self.normalisation,
+            threshold=threshold,
+            threshold_source=source,
+            seed=self.context.seed,
+            settings={
+                "rows": list(self.plan.rows),
+                "positions": [position.value for position in self.plan.positions],
+                "template": self.plan.template,
+                "window_tokens": self.window_tokens,
+                "window_overlap": self.window_overlap,
+                "deep": self.context.deep,
+            },
+        )
+
+    @property
+    def identity(self) -> Mapping[str, JsonValue]:
+        """Everything beside the item that decides a verdict."""
+        return {"detector": self.info.name, **self.provenance.model_dump(mode="json")}
+
+    def detect(self, items: Iterable[Item]) -> Iterator[Verdict]:
+        """One verdict for each item, in order; at most `CHUNK` items are held back."""
+        self.engine.register(self.plan)
+        provenance = self.provenance
+        stream = iter(items)
+        while chunk := list(islice(stream, CHUNK)):
+            prepared = [self._prepare(item) for item in chunk]
+            yield from self._judge(prepared, provenance)
+
+    def capture_items(self, items: Sequence[Item], plan: CapturePlan) -> tuple[list[int], Activations]:
+        """Activations of items that are one window long, for fitting: kept indices and values.
+
+        Items that the gate refuses, or that are longer than one window, are left out.
+        """
+        kept, texts = [], []
+        for index, item in enumerate(items):
+            prepared = self._prepare(item)
+            if prepared.problem is None and len(prepared.pieces) == 1:
+                kept.append(index)
+                texts.append(prepared.pieces[0].text)
+        blocks = [
+            self.engine.capture(texts[at : at + BLOCK], plan).values for at in range(0, len(texts), BLOCK)
+        ]
+        width = (len(plan.rows), len(plan.positions), self.model.width)
+        values = np.concatenate(blocks) if blocks else np.empty((0, *width), dtype=np.float32)
+        return kept, Activations(plan, values)
+
+    def _prepare(self, item: Item) -> _Prepared:
+        ready = _Prepared(item)
+        views = self.views(item)
+        if item.problem is not None or isinstance(views, Abstention):
+            ready.problem = item.problem or (views if isinstance(views, Abstention) else None)
+            return ready
+        refused: list[tuple[View, Abstention]] = []
+        for view in views:
+            problem = assess(view.text, self.info.languages)
+            if problem is not None:
+                refused.append((view, problem))
+                continue
+            ready.parts.append(view.part)
+            ready.pieces += self._windows(view)
+            if view.left_out:
+                ready.left_out.append(view.left_out)
+        if not ready.pieces:
+            ready.problem = refused[0][1] if refused else Abstention(reason=Reason.EMPTY, detail="no text")
+        for view, problem in refused:
+            if problem.reason is not Reason.EMPTY:
+                ready.left_out.append(f"{view.part}: {problem.reason.value} ({problem.detail})")
+        if len(ready.pieces) > MAX_WINDOWS:
+            ready.left_out.append(f"{len(ready.pieces) - MAX_WINDOWS} windows after the first {MAX_WINDOWS}")
+            del ready.pieces[MAX_WINDOWS:]
+        ready.left_out += item.partial
+        return ready
+
+    def views(self, item: Item) -> list[View] | Abstention:
+        """The texts this detector reads of an item."""
+        return views_of(item, deep=self.context.deep)
+
+    def _windows(self, view: View) -> list[_Piece]:
+        # A token is rarely longer than a word: short texts need no tokenizer to be known as one window.
+        if len(view.text) <= self.window_tokens:
+            windows = [Window(0, len(view.text))]
+        else:
+            offsets = self.model.encode_untrusted(view.text).offsets
+            windows = split_windows(view.text, offsets, self.window_tokens, self.window_overlap)
+        pieces = []
+        for window in windows:
+            text = normalise(view.text[window.start : window.end], self.normalisation)
+            if any(character.isalnum() for character in text):
+                pieces.append(_Piece(view, window, text))
+        return pieces
+
+    def _judge(self, prepared: list[_Prepared], provenance: Provenance) -> Iterator[Verdict]:
+        pieces = [piece for ready in prepared if ready.problem is None for piece in ready.pieces]
+        blocks = []
+        for at in range(0, len(pieces), BLOCK):
+            block = pieces[at : at + BLOCK]
+            contexts = [piece.view.context for piece in block]
+            activations = self.engine.capture([piece.text for piece in block], self.plan, contexts=contexts)
+            blocks.append(self.score_windows(activations))
+        scores = _join(blocks)
+        at = 0
+        for ready in prepared:
+            if ready.problem is not None:
+                problem = ready.problem
+                yield Verdict.abstain(ready.item, self.info.name, provenance, problem.reason, problem.detail)
+                continue
+            mine = slice(at, at + len(ready.pieces))
+            at += len(ready.pieces)
+            yield self._verdict(ready, scores, mine, provenance)
+
+    def _verdict(
+        self, ready: _Prepared, scores: WindowScores, mine: slice, provenance: Provenance
+    ) -> Verdict:
+        raw = scores.raw[mine]
+        best = int(np.argmax(raw))
+        decision = self.decide(float(raw[best]), len(raw))
+        threshold, _ = self.threshold
+        flagged = decision.score > threshold
+        shares = None if scores.categories is None else scores.categories[mine][best]
+        names = self.category_names()
+        categories: dict[str, float | None] = {}
+        if shares is not None:
+            categories = {
+                name: round(decision.score * float(share), 6)
+                for name, share in zip(names, shares, strict=True)
+            }
+            categories |= dict.fromkeys(self.not_assessed())
+        top = np.argsort(-raw)[:MAX_EVIDENCE]
+        evidence = [
+            Evidence(
+                part=ready.pieces[i].view.part,
+                start=ready.pieces[i].window.start,
+                end=ready.pieces[i].window.end,
+                score=float(raw[i]),
+            )
+            for i in top
+            if i == best or raw[i] >= raw[best] - 1.0
+        ]
+        return Verdict(
+            key=ready.item.key,
+            detector=self.info.name,
+            flagged=flagged,
+            label=self.label_flagged if flagged else self.label_clear,
+            score=decision.score,
+            calibrated=decision.calibrated,
+            raw_score=decision.raw,
+            category=names[int(np.argmax(shares))] if shares is not None else None,
+            categories=categories,
+            evidence=tuple(evidence),
+            examined=Examined(parts=tuple(ready.parts), windows=len(raw), left_out=tuple(ready.left_out)),
+            extra={name: float(values[mine][best]) for name, values in scores.extra.items()},
+            provenance=provenance,
+        )
+
+
+def _join(blocks: Sequence[WindowScores]) -> WindowScores:
+    if len(blocks) == 1:
+        return blocks[0]
+    if not blocks:
+        return WindowScores(np.empty(0))
+    shares = [block.categories for block in blocks if block.categories is not None]
+    return WindowScores(
+        np.concatenate([block.raw for block in blocks]),
+        {name: np.concatenate([block.extra[name] for block in blocks]) for name in blocks[0].extra},
+        np.concatenate(shares) if shares else None,
+    )

@@ -1,0 +1,216 @@
+"""A regularised linear head on activations: fit, calibration, null distribution and threshold.
+
+Everything that is chosen is chosen from cross-fitted scores: the folds keep the two sides of a matched pair
+together,
+so that no score comes from a head that saw its twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from tocsin.core.errors import FitError
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+FOLDS = 5
+STRENGTHS = (3e-4, 1e-3, 3e-3)
+"""Values of scikit-learn's C (inverse regularisation) that are tried; the first within one standard error
+wins."""
+MAX_PLAIN_FLAGGED = 0.05
+"""Share of plain everyday items that the threshold may flag."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearHead:
+    """`logit = x @ weights + bias`, with what is needed to read it."""
+
+    weights: NDArray[np.float32]
+    """Shape (features,); standardisation is folded in."""
+    bias: float
+    slope: float
+    """Platt scaling: probability = sigmoid(slope * logit + intercept)."""
+    intercept: float
+    null_mean: float
+    """Centre of the logits of harmless items."""
+    null_scale: float
+    """Their spread, from the upper half (the side that raises false alarms)."""
+    threshold: float
+    """On the probability scale."""
+
+    def logits(self, features: NDArray[np.float32]) -> Floats:
+        """Shape (n,) from features of shape (n, features)."""
+        return (features @ self.weights).astype(np.float64) + self.bias
+
+    def probability(self, logit: float) -> float:
+        """Calibrated probability of a logit."""
+        return float(1.0 / (1.0 + np.exp(-np.clip(self.slope * logit + self.intercept, -60, 60))))
+
+    def for_windows(self, highest: float, windows: int) -> float:
+        """The logit of a document whose highest of `windows` window logits is `highest`.
+
+        The maximum of many harmless windows is high by chance. The harmless tail probability p of the
+        highest logit
+        is corrected to 1 - (1 - p)^windows (Sidak 1967) and turned back into a logit, so that a document of
+        any
+        length crosses the threshold by chance as often as a single window does.
+        """
+        if windows <= 1:
+            return highest
+        from scipy.special import log_ndtr, ndtri_exp
+
+        log_tail = float(log_ndtr(-(highest - self.null_mean) / self.null_scale))
+        if log_tail < -30:  # 1 - (1 - p)^w equals w * p to machine precision, and log1p would lose it
+            corrected = log_tail + np.log(windows)
+        else:
+            corrected = np.log(-np.expm1(windows * np.log1p(-np.exp(log_tail))))
+        # Far below the centre the correction has nothing left to say; the floor keeps the inverse finite.
+        corrected = min(corrected, -1e-12)
+        return float(self.null_mean - self.null_scale * ndtri_exp(corrected))
+
+    def numbers(self) -> dict[str, JsonValue]:
+        """Everything but the weights, for a profile's manifest."""
+        return {name: value for name, value in asdict(self).items() if name != "weights"}
+
+    @classmethod
+    def from_parts(cls, weights: NDArray[np.float32], numbers: Mapping[str, float]) -> LinearHead:
+        """The head whose `weights` and `numbers` were kept in a profile."""
+        return cls(weights=weights, **numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """What cross-fitting showed."""
+
+    head: LinearHead
+    crossfit: Floats
+    """Cross-fitted logits in the order of the rows."""
+    facts: dict[str, JsonValue]
+
+
+def fit_head(
+    features: NDArray[np.float32],
+    labels: Bools,
+    groups: Sequence[str],
+    plain: Bools,
+    *,
+    decide_on: Bools | None = None,
+    seed: int = 0,
+) -> FitReport:
+    """Fit a head and choose its regularisation, calibration and threshold from cross-fitted logits.
+
+    Args:
+        features: Shape (n, features).
+        labels: True for harmful rows.
+        groups: Rows of a group (a matched pair) are never split between folds.
+        plain: True for plain everyday rows, whose flagged share is bounded by `MAX_PLAIN_FLAGGED`.
+        decide_on: Rows on which calibration, null distribution and threshold are chosen, where only some of
+        the rows
+            are of the kind the detector will see; all rows by default.
+        seed: Order of the folds.
+
+    Raises:
+        FitError: If a class is missing or too small, or a feature is not finite.
+    """
+    for name, count in (("harmful", int(labels.sum())), ("harmless", int((~labels).sum()))):
+        if count < 2 * FOLDS:
+            message = (
+                f"a linear head needs at least {2 * FOLDS} {name} items; {count} could be read. Add more."
+            )
+            raise FitError(message)
+    if not np.isfinite(features).all():
+        message = (
+            "some activations are not finite numbers; the model is damaged or runs in a too small number "
+            "format."
+        )
+        raise FitError(message)
+    tried = {strength: _crossfit(features, labels, groups, strength, seed) for strength in STRENGTHS}
+    losses = {strength: _log_loss(labels, logits) for strength, logits in tried.items()}
+    best = min(losses, key=lambda strength: losses[strength].mean())
+    margin = losses[best].mean() + losses[best].std() / np.sqrt(len(labels))
+    strength = next(value for value in STRENGTHS if losses[value].mean() <= margin)
+    crossfit = tried[strength]
+    weights, bias = _fit_once(features, labels, strength)
+    use = np.ones_like(labels) if decide_on is None else decide_on
+    slope, intercept = _platt(crossfit[use], labels[use])
+    harmless = crossfit[use & ~labels]
+    centre = float(np.median(harmless))
+    spread = float((np.quantile(harmless, 0.95) - centre) / 1.6449)
+    cut, facts = choose_threshold(crossfit[use], labels[use], plain[use])
+    head = LinearHead(weights, bias, slope, intercept, centre, spread, _sigmoid(slope * cut + intercept))
+    return FitReport(head, crossfit, {"regularisation_C": strength, **facts})
+
+
+def choose_threshold(logits: Floats, labels: Bools, plain: Bools) -> tuple[float, dict[str, JsonValue]]:
+    """The cut with the best balanced accuracy that flags at most `MAX_PLAIN_FLAGGED` of the plain rows.
+
+    Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes).
+    """
+    lowest = (
+        float(np.quantile(logits[plain], 1 - MAX_PLAIN_FLAGGED, method="higher")) if plain.any() else -np.inf
+    )
+    paired = ~plain if (~plain & ~labels).any() else np.ones_like(plain)
+    candidates = np.unique(logits[paired])
+    cuts = (candidates[:-1] + candidates[1:]) / 2
+    cuts = np.append(cuts[cuts >= lowest], max(lowest, float(candidates[0])))
+    harmful, harmless = np.sort(logits[paired & labels]), np.sort(logits[paired & ~labels])
+    caught = 1 - np.searchsorted(harmful, cuts, side="right") / len(harmful)
+    passed = np.searchsorted(harmless, cuts, side="right") / len(harmless)
+    place = int(np.argmax(caught + passed))
+    cut = float(cuts[place])
+    facts: dict[str, JsonValue] = {
+        "threshold_rule": (
+            f"best balanced accuracy on pairs, at most {MAX_PLAIN_FLAGGED:.0%} of plain items flagged"
+        ),
+        "crossfit_sensitivity": float(caught[place]),
+        "crossfit_specificity_on_twins": float(passed[place]),
+        "crossfit_plain_flagged": float((logits[plain] > cut).mean()) if plain.any() else None,
+    }
+    return cut, facts
+
+
+def _fit_once(
+    features: NDArray[np.float32], labels: Bools, strength: float
+) -> tuple[NDArray[np.float32], float]:
+    from sklearn.linear_model import LogisticRegression
+
+    mean = features.mean(axis=0, dtype=np.float64)
+    scale = features.std(axis=0, dtype=np.float64)
+    scale[scale < 1e-12] = 1.0
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=500, tol=1e-5)
+    model.fit((features - mean) / scale, labels)
+    weights = model.coef_[0] / scale
+    return weights.astype(np.float32), float(model.intercept_[0] - mean @ weights)
+
+
+def _crossfit(
+    features: NDArray[np.float32], labels: Bools, groups: Sequence[str], strength: float, seed: int
+) -> Floats:
+    from sklearn.model_selection import GroupKFold
+
+    out = np.empty(len(labels))
+    for train, test in GroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels, groups):
+        weights, bias = _fit_once(features[train], labels[train], strength)
+        out[test] = features[test] @ weights + bias
+    return out
+
+
+def _log_loss(labels: Bools, logits: Floats) -> Floats:
+    return np.logaddexp(0, np.where(labels, -logits, logits))
+
+
+def _platt(logits: Floats, labels: Bools) -> tuple[float, float]:
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=1e6, class_weight="balanced").fit(logits[:, None], labels)
+    return float(model.coef_[0, 0]), float(model.intercept_[0])
+
+
+def _sigmoid(value: float) -> float:
+    return float(1.0 / (1.0 + np.exp(-value)))

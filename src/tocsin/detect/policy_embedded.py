@@ -1,0 +1,214 @@
+"""`policy-embedded`: which categories of harm a skill or prompt falls under, without any provider.
+
+The offline sibling of `policy` (card 01, arXiv 2604.15415). Two linear heads read the embedded model's
+activations:
+one says how harmful the declared purpose is, fitted on matched pairs of skill purposes and requests; one
+shares that
+out over the taxonomy, fitted on the harmful sides alone. The score of a category is the product of both, the
+overall
+score the first. child-safety has no training pair and is reported as not assessed; the overall flag still
+applies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from tocsin.core.errors import FitError
+from tocsin.core.records import Item, Kind
+from tocsin.core.registry import Cost, DetectorContext, detector, lookup
+from tocsin.core.taxonomy import CATEGORIES
+from tocsin.detect.activation import ActivationDetector, Decision, WindowScores
+from tocsin.detect.harmfulness import blocks_at, features_of, head_from
+from tocsin.detect.linear_head import LinearHead, fit_head
+from tocsin.detect.profile import Profile, load_profile
+from tocsin.detect.shipped import shipped_profile
+from tocsin.detect.views import TEXT_KINDS
+from tocsin.internals import Activations, CapturePlan, Position
+from tocsin.models.base import Array
+
+RELATIVE_DEPTHS = (1 / 3, 16 / 30)
+POSITIONS = (Position.MEAN, Position.TAIL)
+CATEGORY_STRENGTH = 1e-3
+"""scikit-learn's C of the category head; chosen by cross-validated accuracy on our own harmful rows."""
+
+
+@detector(
+    "policy-embedded",
+    summary="Categories of harm of a skill's declared purpose or of a prompt, offline",
+    kinds=TEXT_KINDS | {Kind.SKILL},
+    languages=("en",),
+    cost=Cost.FORWARD_PASS,
+    polarity="flagged = the declared purpose (with --deep, or the body) breaks usage policy",
+    threshold_rule=(
+        "best balanced accuracy on matched skill purposes with at most 5 % of plain purposes flagged "
+        "(cross-fitted)"
+    ),
+    card="01 (arXiv 2604.15415), offline sibling",
+    weights_licence="Apache-2.0 (embedded model and profile)",
+    fits_on=("harmless", "harmful"),
+)
+def policy_embedded(context: DetectorContext) -> PolicyEmbedded:
+    """Build the detector."""
+    return PolicyEmbedded(context)
+
+
+class PolicyEmbedded(ActivationDetector):
+    """Harm head and category head on hidden states of two blocks (implements `Fittable`)."""
+
+    window_tokens = 256
+    """A declared purpose (about 160 tokens in the wild) is read as a whole."""
+    window_overlap = 32
+    label_flagged = "policy violation"
+
+    def __init__(self, context: DetectorContext) -> None:
+        super().__init__(lookup("policy-embedded").info, context)
+        self._fitted: Profile | None = None
+
+    @property
+    def plan(self) -> CapturePlan:
+        """Same rows and positions as `harmfulness`, so that one pass serves both."""
+        return CapturePlan(blocks_at(RELATIVE_DEPTHS, self.model.n_blocks), POSITIONS)
+
+    @cached_property
+    def _loaded(self) -> Profile:
+        profile = load_profile(shipped_profile("policy-embedded", self.context), "policy-embedded")
+        profile.check(self.binding)
+        return profile
+
+    @property
+    def _profile(self) -> Profile:
+        return self._fitted or self._loaded
+
+    @cached_property
+    def _head(self) -> LinearHead:
+        return head_from(self._profile)
+
+    @property
+    def profile_hash(self) -> str | None:
+        """Hash of the profile in use."""
+        return self._profile.hash
+
+    @property
+    def threshold(self) -> tuple[float, str]:
+        """Threshold on the calibrated probability."""
+        if self.context.threshold is not None:
+            return self.context.threshold, "command line"
+        return self._head.threshold, "profile"
+
+    def category_names(self) -> Sequence[str]:
+        """Categories with training pairs, in the order of the head's columns."""
+        names = self._profile.facts["categories"]
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    def not_assessed(self) -> Sequence[str]:
+        """Categories of the taxonomy without a training pair."""
+        assessed = set(self.category_names())
+        return [category.id for category in CATEGORIES if category.id not in assessed]
+
+    def score_windows(self, activations: Activations) -> WindowScores:
+        """Logits of the harm head and shares of the categories."""
+        features = features_of(activations)
+        tensors = self._profile.tensors
+        shares = _softmax(features @ tensors["category_weights"] + tensors["category_bias"])
+        return WindowScores(self._head.logits(features), categories=shares)
+
+    def decide(self, raw: float, windows: int) -> Decision:
+        """Correct for the number of windows and calibrate."""
+        logit = self._head.for_windows(raw, windows)
+        return Decision(logit, self._head.probability(logit), calibrated=True)
+
+    def fit(self, harmless: Sequence[Item], harmful: Sequence[Item] | None = None) -> Self:
+        """Fit both heads. Harmful items name their category in `metadata["category"]`.
+
+        The threshold is chosen on skills where there are any, else on all items.
+
+        Raises:
+            FitError: If a class or the categories are missing.
+        """
+        items = [*(harmful or ()), *harmless]
+        kept, activations = self.capture_items(items, self.plan)
+        features = features_of(activations)
+        chosen = [items[index] for index in kept]
+        labels = np.array([index < len(harmful or ()) for index in kept], dtype=bool)
+        groups = [str(item.metadata.get("pair", index)) for index, item in enumerate(chosen)]
+        plain = np.array([bool(item.metadata.get("plain", False)) for item in chosen], dtype=bool)
+        skills = np.array([item.kind is Kind.SKILL for item in chosen], dtype=bool)
+        report = fit_head(
+            features,
+            labels,
+            groups,
+            plain,
+            decide_on=skills if skills.any() else None,
+            seed=self.context.seed,
+        )
+        names, weights, bias, accuracy = _fit_categories(
+            features[labels], [item for item, bad in zip(chosen, labels, strict=True) if bad]
+        )
+        facts: dict[str, JsonValue] = {
+            "n_harmful": int(labels.sum()),
+            "n_harmless": int((~labels).sum()),
+            "n_skills": int(skills.sum()),
+            "left_out": len(items) - len(kept),
+            "seed": self.context.seed,
+            "inputs": [*sorted({item.origin.input_hash[:16] for item in items})],
+            "categories": list(names),
+            "category_accuracy": accuracy,
+            **report.facts,
+            "head": report.head.numbers(),
+        }
+        tensors = {"weights": report.head.weights, "category_weights": weights, "category_bias": bias}
+        self._fitted = Profile(self.info.name, self.version, self.binding, facts, tensors)
+        self._head = report.head
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write the profile in use."""
+        self._profile.save(folder)
+
+
+def _fit_categories(features: Array, harmful: Sequence[Item]) -> tuple[list[str], Array, Array, float]:
+    """Names, weights of shape (features, categories), bias and cross-validated accuracy of the head."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    known = {category.id for category in CATEGORIES}
+    labels = [str(item.metadata.get("category")) for item in harmful]
+    wrong = sorted(set(labels) - known)
+    if wrong:
+        message = (
+            f"every harmful item needs a taxonomy id in metadata 'category'; got {wrong[0]!r}. `tocsin "
+            "taxonomy` lists them."
+        )
+        raise FitError(message)
+    if len(set(labels)) < 2:
+        message = "a category head needs harmful items of at least two categories."
+        raise FitError(message)
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=CATEGORY_STRENGTH, class_weight="balanced", max_iter=500)
+    )
+    accuracy = float(cross_val_score(model, features, labels, cv=5).mean())
+    model.fit(features, labels)
+    scaler, head = model[0], model[1]
+    weights = head.coef_ / scaler.scale_
+    bias = head.intercept_ - weights @ scaler.mean_
+    return (
+        [str(name) for name in head.classes_],
+        weights.T.astype(np.float32),
+        bias.astype(np.float32),
+        accuracy,
+    )
+
+
+def _softmax(logits: Array) -> NDArray[np.float64]:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
