@@ -149,7 +149,10 @@ def commands(page: str) -> list[list[str]]:
 @functools.cache
 def help_of(*words: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "tocsin", *words, "--help"], capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("tocsin"), *words, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"tocsin {' '.join(words)} --help: exit code {done.returncode}"
     return done.stdout
