@@ -1,14 +1,13 @@
 """Whether a text is one that a detector was made for: else it abstains with the reason.
 
 Checked in this order: encoded blob, empty, script, mostly code, language. The rules lean towards judging: a
-short
-English request must not be lost to a guess about its language.
+short English request must not be lost to a guess about its language.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_CHARS_FOR_LANGUAGE = 2_000
 """The language of longer texts is told from their first characters."""
+MAX_CHARS_OF_LINE = 300
+"""A line is known as code from its first characters; whole lines of a hostile text could take minutes."""
 
 _BLOB = re.compile(r"[A-Za-z0-9+/=_\-%\\]{40,}")
 _HEX_PAIRS = re.compile(r"(?:(?:\\x|%|0x)?[0-9A-Fa-f]{2}[\s,:]?){16,}")
@@ -35,16 +36,18 @@ _CODE_LINE = re.compile(
     r"[{};]\s*$"
     r"|^\s*(?:[\w.\[\]'\", ]+ ?(?:[-+*/%|&]?=)(?!=) ?\S.*|[\w.]+\(.*\)|<[^>]*>.*|>>> .*|[\]})]+,?)\s*$"
 )
-_COMMENT_LINE = re.compile(r"^\s*(?:#|//|/?\*|\"\"\"|''')")
+_COMMENT_LINE = re.compile(r"^(?:#|//|/?\*)")
+_LONG_QUOTE = re.compile(r"\"\"\"|'''")
 # Small words that run through English text and are rare in other languages that share its letters.
-_ENGLISH = frozenset(
-    (
-        "the a an of to and in is are was were i you my your me it this that for with how what which who why where when "
-        "can do does did should would could will be have has from on at by as not or if about write give create explain "
-        "make list someone people"
-    ).split()  # noqa: SIM905 - a list literal would take fifty lines
+_ENGLISH_WORDS = """
+the a an of to and in is are was were i you my your me it this that for with how what which who why where when can
+do does did should would could will be have has from on at by as not or if about write give create explain make
+list someone people
+"""
+_ENGLISH = frozenset(_ENGLISH_WORDS.split())
+_SHARED_WITH_OTHERS = frozenset(
+    ("a", "an", "in", "is", "i", "me", "do", "on", "as", "at", "or", "was", "will", "be", "for")
 )
-_SHARED_WITH_OTHERS = frozenset("a an in is i me do on as at or was will be for".split())  # noqa: SIM905
 _WORD = re.compile(r"[^\W\d_]+")
 _CONFIDENT = 0.60
 _SURE = 0.95
@@ -93,16 +96,28 @@ def _dense(run: str) -> int:
 
 
 def _is_mostly_code(text: str) -> bool:
-    lines = [line for line in text.splitlines() if line.strip()]
+    # Leading white space must go first: the patterns would try every way to share it out.
+    lines = [line.strip()[:MAX_CHARS_OF_LINE] for line in text.splitlines() if line.strip()]
     strong = sum(bool(_STRONG_LINE.match(line)) for line in lines)
     code = sum(bool(_STRONG_LINE.match(line) or _CODE_LINE.search(line)) for line in lines)
-    comments = sum(bool(_COMMENT_LINE.match(line)) for line in lines)
+    comments = _count_comments(lines)
     if strong >= 2 or (strong >= 1 and 1 <= len(lines) <= 3):
         return code + comments > 0.5 * len(lines)
     if len(lines) >= 4:
         return code > 0.7 * len(lines)
     symbols = sum(character in "{}[]();=<>|&$#\\/*+_" for character in text)
     return len(text) >= 30 and symbols > 0.22 * len(text)
+
+
+def _count_comments(lines: Sequence[str]) -> int:
+    """Comment lines and lines of documentation strings that do not look like code themselves."""
+    count, inside = 0, False
+    for line in lines:
+        quotes = len(_LONG_QUOTE.findall(line))
+        is_comment = inside or quotes > 0 or bool(_COMMENT_LINE.match(line))
+        count += is_comment and not (_STRONG_LINE.match(line) or _CODE_LINE.search(line))
+        inside ^= quotes % 2 == 1
+    return count
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,7 @@
 """Text normalisation: part of a detector, recorded in its provenance.
 
 Punctuation and letter case tell data sets apart (card 17, section 10), so activation detectors read text in
-which
-those marks have been evened out.
+which those marks have been evened out.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ Step = Literal["whitespace", "final-punctuation", "first-letter"]
 ALL_STEPS: tuple[Step, ...] = ("whitespace", "final-punctuation", "first-letter")
 
 _SPACE = re.compile(r"\s+")
-_FINAL = re.compile(r"[\s.?!:;,…。?!]+$")
+_FINAL_MARKS = ".?!:;,…。？！ \t\n\r\f\v\u00a0\u3000"
 
 
 def normalise(text: str, steps: Sequence[Step] = ALL_STEPS) -> str:
@@ -36,7 +35,7 @@ def normalise(text: str, steps: Sequence[Step] = ALL_STEPS) -> str:
         if step == "whitespace":
             text = _SPACE.sub(" ", text).strip()
         elif step == "final-punctuation":
-            text = _FINAL.sub("", text) or text
+            text = text.rstrip(_FINAL_MARKS) or text
         else:
             text = text[:1].upper() + text[1:]
     return text
