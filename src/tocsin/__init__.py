@@ -1,0 +1,97 @@
+"""Tocsin finds, measures, explains, reduces and traces harm in LLM systems.
+
+Everything the command line does is a typed function here::
+
+    import tocsin
+
+    result = tocsin.scan("prompts.jsonl")
+    for verdict in result.flagged():
+        print(verdict.key, verdict.score, verdict.category)
+
+Names are loaded when they are first used, so that `import tocsin` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tocsin.api.evaluate import evaluate
+    from tocsin.api.fit import fit
+    from tocsin.api.progress import Progress
+    from tocsin.api.scan import ScanResult, scan
+    from tocsin.core.errors import (
+        FitError,
+        InputError,
+        MissingExtraError,
+        ModelError,
+        ProfileError,
+        RunError,
+        TocsinError,
+        UsageError,
+    )
+    from tocsin.core.records import Abstention, Item, Kind, Origin, Reason, Skill, Turn, Verdict
+    from tocsin.core.registry import DetectorContext, detector, detectors
+
+_HOMES = {
+    "tocsin.api.evaluate": ("evaluate",),
+    "tocsin.api.fit": ("fit",),
+    "tocsin.api.progress": ("Progress",),
+    "tocsin.api.scan": ("ScanResult", "scan"),
+    "tocsin.core.errors": (
+        "FitError",
+        "InputError",
+        "MissingExtraError",
+        "ModelError",
+        "ProfileError",
+        "RunError",
+        "TocsinError",
+        "UsageError",
+    ),
+    "tocsin.core.records": ("Abstention", "Item", "Kind", "Origin", "Reason", "Skill", "Turn", "Verdict"),
+    "tocsin.core.registry": ("DetectorContext", "detector", "detectors"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Abstention",
+    "DetectorContext",
+    "FitError",
+    "InputError",
+    "Item",
+    "Kind",
+    "MissingExtraError",
+    "ModelError",
+    "Origin",
+    "ProfileError",
+    "Progress",
+    "Reason",
+    "RunError",
+    "ScanResult",
+    "Skill",
+    "TocsinError",
+    "Turn",
+    "UsageError",
+    "Verdict",
+    "detector",
+    "detectors",
+    "evaluate",
+    "fit",
+    "scan",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module it lives in."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        message = f"module 'tocsin' has no attribute '{name}'"
+        raise AttributeError(message)
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,161 @@
+"""`tocsin scan`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from tocsin.api.reporting import baseline_of
+from tocsin.api.scan import ScanOptions, ScanResult, run_scan
+from tocsin.cli.app import invocation, settings
+from tocsin.cli.options import CONFIG_DEFAULTS, MODEL_DEFAULTS, ConfigOptions, ModelOptions
+from tocsin.cli.show import notice, progress_bar, write
+from tocsin.cli.words import parse_options, parse_thresholds
+from tocsin.core.errors import EXIT_ABSTAINED, EXIT_FLAGGED, EXIT_OK, UsageError
+from tocsin.core.records import Kind
+from tocsin.report import Summary, render_json, render_jsonl, render_sarif, render_table, visible
+
+Format = Literal["table", "json", "jsonl", "sarif"]
+_NAMES = {"detectors": "detector", "thresholds": "threshold", "options": "set"}
+"""Names of settings whose option is called otherwise."""
+
+
+def scan(
+    path: str,
+    /,
+    *,
+    detector: tuple[str, ...] = (),
+    profile: Path | None = None,
+    threshold: tuple[str, ...] = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
+    deep: bool = False,
+    text: str | None = None,
+    prompt: str | None = None,
+    kind: Kind | None = None,
+    ignore: tuple[str, ...] = (),
+    baseline: Path | None = None,
+    write_baseline: Path | None = None,
+    max_abstain: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    include_text: bool = False,
+    format_: Annotated[Format, Parameter(name="--format")] = "table",
+    json: bool = False,
+    out: Path | None = None,
+    fresh: bool = False,
+    models: ModelOptions = MODEL_DEFAULTS,
+    configs: ConfigOptions = CONFIG_DEFAULTS,
+) -> int:
+    """Examine prompts, chats, fine-tuning data or skills, and say which are harmful.
+
+    tocsin scan prompts.jsonl
+    tocsin scan skills/ --deep --format sarif > found.sarif
+
+    Exit codes: 0 nothing flagged, 1 something flagged, 2 bad arguments or input, 3 a missing extra, 4 more
+    items abstained or partly read than --max-abstain, 130 interrupted. The same command goes on with an
+    interrupted scan and shows a finished one at once.
+
+    Args:
+        path: A data file (.txt, .jsonl, .json, .csv, .tsv, .parquet), a SKILL.md, a folder of both, or - for
+            standard input.
+        detector: Detector to use; may be repeated (default: policy-embedded for skills, harmfulness for the
+            rest).
+        profile: Folder of a fitted profile (default: the one that ships with the detector).
+        threshold: Flag above X (0 to 1), or NAME=X for one of several detectors (default: each detector's
+            own).
+        set_: Option of a detector as NAME.OPTION=VALUE, such as policy.passes=1 (default: none).
+        deep: Read the bodies of skills too, not only name, description and section headers.
+        text: Column of the examined text (default: found by well-known names).
+        prompt: Column of the request that the text answers (default: found by well-known names).
+        kind: Treat rows as this kind of item (default: by their columns).
+        ignore: Leave out paths that match this pattern, in gitignore syntax (default: those of
+            .tocsinignore).
+        baseline: File of known findings, reported as known and not counted as flagged (default: none).
+        write_baseline: Write everything found, and the entries of --baseline, to this file (default: none).
+        max_abstain: Items that may be left unjudged or be read only in part before the exit code is 4.
+        include_text: Show examined text in the report and in JSON, escaped (default: ids and places only).
+        format_: Form of what is written to standard output.
+        json: Short for --format json.
+        out: Run folder (default: tocsin-runs/scan-ID, named by command, input and settings).
+        fresh: Begin anew even if this scan was begun or finished before.
+        models: Which model is read, and how.
+        configs: Where options come from.
+    """
+    everywhere, by_name = parse_thresholds(threshold)
+    options = ScanOptions(
+        detectors=detector,
+        profile=profile,
+        threshold=everywhere,
+        thresholds=by_name,
+        options=parse_options(set_),
+        deep=deep,
+        text=text,
+        prompt=prompt,
+        kind=kind,
+        ignore=ignore,
+        baseline=baseline,
+        include_text=include_text,
+        fresh=fresh,
+        out=out,
+        **asdict(models),
+    )
+    del configs  # read before this function is called
+    if write_baseline is not None and not write_baseline.parent.is_dir():
+        message = "expected a file in an existing folder for --write-baseline. Make the folder first."
+        raise UsageError(message, path=write_baseline)
+    with progress_bar() as progress:
+        result = run_scan(path, options, sources=_sources(options), argv=invocation.argv, progress=progress)
+    _print(result, "json" if json else format_, include_text=include_text)
+    if write_baseline is not None:
+        made = baseline_of(result.rows(), result.baseline)
+        made.save(write_baseline)
+        notice(f"baseline: {len(made):,} known findings in {visible(str(write_baseline))}")
+    _say_what_next(path, result, has_baseline=baseline is not None or write_baseline is not None)
+    return exit_code(result.summary, max_abstain)
+
+
+def exit_code(summary: Summary, max_abstain: int) -> int:
+    """Exit code of a scan: something flagged, else too much left unjudged, else fine."""
+    outcomes = summary.outcomes()
+    if outcomes.flagged:
+        return EXIT_FLAGGED
+    return EXIT_ABSTAINED if outcomes.not_judged + outcomes.partial > max_abstain else EXIT_OK
+
+
+def _sources(options: ScanOptions) -> Mapping[str, str]:
+    """Where each setting came from, by the names that the record uses."""
+    return {
+        name: settings.sources.get(_NAMES.get(name, name.replace("_", "-")), "default")
+        for name in options.settings()
+    }
+
+
+def _print(result: ScanResult, form: Format, *, include_text: bool) -> None:
+    if form == "json":
+        write(render_json(result.info, result.rows(include_text=include_text), include_text=include_text))
+    elif form == "jsonl":
+        write(render_jsonl(result.rows(include_text=include_text), include_text=include_text))
+    elif form == "sarif":
+        write(render_sarif(result.info, result.rows()))
+    else:
+        write([render_table(result.info, result.summary, is_terminal=sys.stdout.isatty())])
+
+
+def _say_what_next(path: str, result: ScanResult, *, has_baseline: bool) -> None:
+    for text in result.source.notices:
+        notice(f"notice: {visible(text)}")
+    if result.was_finished:
+        notice("this scan was finished before; its results are shown. --fresh makes it anew.")
+    shown = shlex.quote(visible(path))
+    if result.summary.flagged_rows and not has_baseline:
+        following = f"tocsin scan {shown} --write-baseline known.json   accepts what was found"
+    elif result.summary.flagged_rows:
+        following = f"tocsin scan {shown} --include-text   shows the examined text in the report"
+    else:
+        following = "tocsin detectors   lists what else can examine it"
+    notice(f"report: {visible(str(result.report))}\nnext:   {following}")
