@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from tocsin.core.records import Abstention, Evidence, Examined, Item, Provenance, Reason, Verdict
+from tocsin.core.records import Abstention, Evidence, Examined, Item, Kind, Provenance, Reason, Turn, Verdict
 from tocsin.core.registry import DetectorContext, DetectorInfo
 from tocsin.detect.gate import assess
 from tocsin.detect.normalise import ALL_STEPS, Step, normalise
@@ -182,24 +182,23 @@ class ActivationDetector(ABC):
 
         Items that the gate refuses, or that are longer than one window, are left out.
         """
-        kept, texts = [], []
+        kept: list[int] = []
+        pieces: list[_Piece] = []
         for index, item in enumerate(items):
             prepared = self._prepare(item)
             if prepared.problem is None and len(prepared.pieces) == 1:
                 kept.append(index)
-                texts.append(prepared.pieces[0].text)
-        blocks = [
-            self.engine.capture(texts[at : at + BLOCK], plan).values for at in range(0, len(texts), BLOCK)
-        ]
+                pieces += prepared.pieces
+        blocks = [self._capture(block, plan).values for block in _blocks(pieces)]
         width = (len(plan.rows), len(plan.positions), self.model.width)
         values = np.concatenate(blocks) if blocks else np.empty((0, *width), dtype=np.float32)
         return kept, Activations(plan, values)
 
     def _prepare(self, item: Item) -> _Prepared:
         ready = _Prepared(item)
-        views = self.views(item)
-        if item.problem is not None or isinstance(views, Abstention):
-            ready.problem = item.problem or (views if isinstance(views, Abstention) else None)
+        views = self._readable(item)
+        if isinstance(views, Abstention):
+            ready.problem = views
             return ready
         refused: list[tuple[View, Abstention]] = []
         for view in views:
@@ -208,11 +207,11 @@ class ActivationDetector(ABC):
                 refused.append((view, problem))
                 continue
             ready.parts.append(view.part)
-            ready.pieces += self._windows(view)
-            if view.left_out:
-                ready.left_out.append(view.left_out)
+            ready.pieces += self._windows(replace(view, context=self._fitting(view.context)))
         if not ready.pieces:
-            ready.problem = refused[0][1] if refused else Abstention(reason=Reason.EMPTY, detail="no text")
+            # "No text" is the least telling reason, so any other goes first.
+            reasons = sorted((problem for _, problem in refused), key=lambda x: x.reason is Reason.EMPTY)
+            ready.problem = reasons[0] if reasons else Abstention(reason=Reason.EMPTY, detail="no text")
         for view, problem in refused:
             if problem.reason is not Reason.EMPTY:
                 ready.left_out.append(f"{view.part}: {problem.reason.value} ({problem.detail})")
@@ -222,9 +221,24 @@ class ActivationDetector(ABC):
         ready.left_out += item.partial
         return ready
 
-    def views(self, item: Item) -> list[View] | Abstention:
-        """The texts this detector reads of an item."""
+    def _readable(self, item: Item) -> list[View] | Abstention:
+        """The texts to read of an item, or why there are none."""
+        if item.problem is not None:
+            return item.problem
+        if item.kind not in self.info.kinds:
+            detail = f"{self.info.name} does not judge items of kind {item.kind.value}"
+            return Abstention(reason=Reason.UNSUPPORTED_KIND, detail=detail)
         return views_of(item, deep=self.context.deep)
+
+    def _fitting(self, context: tuple[Turn, ...]) -> tuple[Turn, ...]:
+        """The latest turns that leave half of the model's context to template and window."""
+        room = self.model.context // 2
+        # A byte-level tokenizer needs at most four tokens for a character; most chats need not be counted.
+        while context and 4 * sum(len(turn.text) for turn in context) > room:
+            if sum(len(self.model.encode_untrusted(turn.text).ids) for turn in context) <= room:
+                break
+            context = context[2:]  # the oldest pair, so that the user still speaks first
+        return context
 
     def _windows(self, view: View) -> list[_Piece]:
         # A token is rarely longer than a word: short texts need no tokenizer to be known as one window.
@@ -242,13 +256,8 @@ class ActivationDetector(ABC):
 
     def _judge(self, prepared: list[_Prepared], provenance: Provenance) -> Iterator[Verdict]:
         pieces = [piece for ready in prepared if ready.problem is None for piece in ready.pieces]
-        blocks = []
-        for at in range(0, len(pieces), BLOCK):
-            block = pieces[at : at + BLOCK]
-            contexts = [piece.view.context for piece in block]
-            activations = self.engine.capture([piece.text for piece in block], self.plan, contexts=contexts)
-            blocks.append(self.score_windows(activations))
-        scores = _join(blocks)
+        plan = self.plan
+        scores = _join([self.score_windows(self._capture(block, plan)) for block in _blocks(pieces)])
         at = 0
         for ready in prepared:
             if ready.problem is not None:
@@ -257,7 +266,15 @@ class ActivationDetector(ABC):
                 continue
             mine = slice(at, at + len(ready.pieces))
             at += len(ready.pieces)
+            if not np.isfinite(scores.raw[mine]).all():
+                detail = "the model's activations are not finite numbers"
+                yield Verdict.abstain(ready.item, self.info.name, provenance, Reason.UNREADABLE, detail)
+                continue
             yield self._verdict(ready, scores, mine, provenance)
+
+    def _capture(self, pieces: Sequence[_Piece], plan: CapturePlan) -> Activations:
+        texts = [piece.text for piece in pieces]
+        return self.engine.capture(texts, plan, contexts=[piece.view.context for piece in pieces])
 
     def _verdict(
         self, ready: _Prepared, scores: WindowScores, mine: slice, provenance: Provenance
@@ -276,7 +293,7 @@ class ActivationDetector(ABC):
                 for name, share in zip(names, shares, strict=True)
             }
             categories |= dict.fromkeys(self.not_assessed())
-        top = np.argsort(-raw)[:MAX_EVIDENCE]
+        top = np.argsort(-raw, kind="stable")[:MAX_EVIDENCE]
         evidence = [
             Evidence(
                 part=ready.pieces[i].view.part,
@@ -287,6 +304,11 @@ class ActivationDetector(ABC):
             for i in top
             if i == best or raw[i] >= raw[best] - 1.0
         ]
+        extra: dict[str, JsonValue] = {
+            name: float(values[mine][best]) for name, values in scores.extra.items()
+        }
+        if ready.item.kind is Kind.CHAT:
+            extra["context_turns"] = len(ready.pieces[best].view.context)
         return Verdict(
             key=ready.item.key,
             detector=self.info.name,
@@ -299,14 +321,16 @@ class ActivationDetector(ABC):
             categories=categories,
             evidence=tuple(evidence),
             examined=Examined(parts=tuple(ready.parts), windows=len(raw), left_out=tuple(ready.left_out)),
-            extra={name: float(values[mine][best]) for name, values in scores.extra.items()},
+            extra=extra,
             provenance=provenance,
         )
 
 
+def _blocks(pieces: Sequence[_Piece]) -> Iterator[Sequence[_Piece]]:
+    return (pieces[at : at + BLOCK] for at in range(0, len(pieces), BLOCK))
+
+
 def _join(blocks: Sequence[WindowScores]) -> WindowScores:
-    if len(blocks) == 1:
-        return blocks[0]
     if not blocks:
         return WindowScores(np.empty(0))
     shares = [block.categories for block in blocks if block.categories is not None]

@@ -26,9 +26,7 @@ class View:
     """Name used in `Evidence.part` and `Examined.parts`."""
     text: str
     context: tuple[Turn, ...] = ()
-    """Earlier turns of a chat."""
-    left_out: str = ""
-    """What of this part is not in the text, in words."""
+    """Earlier turns of a chat, from user to assistant, at most `MAX_CONTEXT_TURNS`."""
 
 
 def views_of(item: Item, *, deep: bool = False) -> list[View] | Abstention:

@@ -177,7 +177,7 @@ def read(item: Item, *, deep: bool) -> Reading | Abstention:
         return views
     if not any(view.text.strip() for view in views):
         return Abstention(reason=Reason.EMPTY, detail=f"{', '.join(view.part for view in views)}: no text")
-    left_out = [*item.partial, *(view.left_out for view in views if view.left_out)]
+    left_out = [*item.partial]
     if item.skill is not None:
         windows = _skill_windows(item.skill, views, left_out)
     else:
