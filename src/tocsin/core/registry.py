@@ -6,7 +6,8 @@ A plug-in is a decorated factory::
     def surface(context: DetectorContext) -> Detector: ...
 
 and is found through the entry-point group ``tocsin``: each entry point names a module that registers its
-factories when imported. Such modules import nothing heavy at the top, so that listing stays instant. A plug-in
+factories when imported. Such modules import nothing heavy at the top, so that listing stays instant. A
+plug-in
 that fails to load is reported by name and never hides the others.
 """
 
@@ -18,12 +19,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from pydantic import JsonValue
 
 from tocsin.core.errors import UsageError
 from tocsin.core.records import Item, Kind, Verdict
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 ENTRY_POINT_GROUP = "tocsin"
 
@@ -56,12 +60,13 @@ class DetectorInfo:
     """Published system it implements, with its arXiv id."""
     weights_licence: str | None = None
     fits_on: tuple[str, ...] = ()
-    """`("harmless",)` for one-class detectors, `("harmless", "harmful")` for supervised ones, empty otherwise."""
+    """`("harmless",)` for one-class detectors, `("harmless", "harmful")` for supervised ones, empty
+    otherwise."""
 
 
 @dataclass(slots=True, kw_only=True)
 class DetectorContext:
-    """Everything a factory may need; shared by all detectors of one run, so that one model serves them all."""
+    """Everything a factory may need; shared by all detectors of one run: one model serves them all."""
 
     model: str = "embedded"
     profile: Path | None = None
@@ -87,7 +92,7 @@ class Detector(Protocol):
 
     @property
     def identity(self) -> Mapping[str, JsonValue]:
-        """Everything that decides a verdict beside the item: model, profile, settings. Names the run folder."""
+        """What decides a verdict beside the item: model, profile, settings. Names the run folder."""
         ...
 
     def detect(self, items: Iterable[Item]) -> Iterator[Verdict]:
@@ -95,7 +100,6 @@ class Detector(Protocol):
         ...
 
 
-@runtime_checkable
 class Fittable(Detector, Protocol):
     """A detector that is fitted on items and kept as a profile."""
 
@@ -106,6 +110,15 @@ class Fittable(Detector, Protocol):
     def save(self, folder: Path) -> None:
         """Write safetensors and a JSON manifest bound to model, positions, template and normalisation."""
         ...
+
+
+def is_fittable(detector: Detector) -> TypeIs[Fittable]:
+    """True when the detector can be fitted.
+
+    Asked of the class: `isinstance` would read the instance's properties, and an unfitted detector has no
+    identity.
+    """
+    return all(callable(getattr(type(detector), name, None)) for name in ("fit", "save"))
 
 
 Factory = Callable[[DetectorContext], Detector]
@@ -156,7 +169,10 @@ def detector(
     def register(factory: Factory) -> Factory:
         taken = _registered.get(name)
         if taken is not None and taken.factory.__module__ != factory.__module__:
-            message = f"two plug-ins register the detector '{name}': {taken.factory.__module__} and {factory.__module__}"
+            message = (
+                f"two plug-ins register the detector '{name}': {taken.factory.__module__} and "
+                f"{factory.__module__}"
+            )
             raise UsageError(message)
         _registered[name] = Registration(info, factory)
         return factory

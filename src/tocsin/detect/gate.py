@@ -40,9 +40,9 @@ _COMMENT_LINE = re.compile(r"^(?:#|//|/?\*)")
 _LONG_QUOTE = re.compile(r"\"\"\"|'''")
 # Small words that run through English text and are rare in other languages that share its letters.
 _ENGLISH_WORDS = """
-the a an of to and in is are was were i you my your me it this that for with how what which who why where when can
-do does did should would could will be have has from on at by as not or if about write give create explain make
-list someone people
+the a an of to and in is are was were i you my your me it this that for with how what which who why where when
+can do does did should would could will be have has from on at by as not or if about write give create explain
+make list someone people
 """
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _SHARED_WITH_OTHERS = frozenset(

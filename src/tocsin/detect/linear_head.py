@@ -101,6 +101,7 @@ def fit_head(
     plain: Bools,
     *,
     decide_on: Bools | None = None,
+    sensitive: bool = False,
     seed: int = 0,
 ) -> FitReport:
     """Fit a head and choose its regularisation, calibration and threshold from cross-fitted logits.
@@ -113,6 +114,7 @@ def fit_head(
         decide_on: Rows on which calibration, null distribution and threshold are chosen, where only some of
         the rows
             are of the kind the detector will see; all rows by default.
+        sensitive: See `choose_threshold`.
         seed: Order of the folds.
 
     Raises:
@@ -142,15 +144,21 @@ def fit_head(
     harmless = crossfit[use & ~labels]
     centre = float(np.median(harmless))
     spread = float((np.quantile(harmless, 0.95) - centre) / 1.6449)
-    cut, facts = choose_threshold(crossfit[use], labels[use], plain[use])
+    cut, facts = choose_threshold(crossfit[use], labels[use], plain[use], sensitive=sensitive)
     head = LinearHead(weights, bias, slope, intercept, centre, spread, _sigmoid(slope * cut + intercept))
     return FitReport(head, crossfit, {"regularisation_C": strength, **facts})
 
 
-def choose_threshold(logits: Floats, labels: Bools, plain: Bools) -> tuple[float, dict[str, JsonValue]]:
+def choose_threshold(
+    logits: Floats, labels: Bools, plain: Bools, *, sensitive: bool = False
+) -> tuple[float, dict[str, JsonValue]]:
     """The cut with the best balanced accuracy that flags at most `MAX_PLAIN_FLAGGED` of the plain rows.
 
-    Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes).
+    Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes). With `sensitive`,
+    the lowest
+    cut within one standard error of the best is taken: on few pairs the curve is flat, and where plain rows
+    lie far
+    away a missed harm costs more than a flagged twin.
     """
     lowest = (
         float(np.quantile(logits[plain], 1 - MAX_PLAIN_FLAGGED, method="higher")) if plain.any() else -np.inf
@@ -162,11 +170,20 @@ def choose_threshold(logits: Floats, labels: Bools, plain: Bools) -> tuple[float
     harmful, harmless = np.sort(logits[paired & labels]), np.sort(logits[paired & ~labels])
     caught = 1 - np.searchsorted(harmful, cuts, side="right") / len(harmful)
     passed = np.searchsorted(harmless, cuts, side="right") / len(harmless)
-    place = int(np.argmax(caught + passed))
+    balanced = (caught + passed) / 2
+    place = int(np.argmax(balanced))
+    if sensitive:
+        spread = caught[place] * (1 - caught[place]) / len(harmful) + passed[place] * (
+            1 - passed[place]
+        ) / len(harmless)
+        close = np.flatnonzero(balanced >= balanced[place] - np.sqrt(spread) / 2)
+        place = int(close[np.argmin(cuts[close])])
     cut = float(cuts[place])
     facts: dict[str, JsonValue] = {
         "threshold_rule": (
-            f"best balanced accuracy on pairs, at most {MAX_PLAIN_FLAGGED:.0%} of plain items flagged"
+            f"{'lowest within one standard error of the ' if sensitive else ''}best balanced accuracy "
+            "on pairs, "
+            f"at most {MAX_PLAIN_FLAGGED:.0%} of plain items flagged"
         ),
         "crossfit_sensitivity": float(caught[place]),
         "crossfit_specificity_on_twins": float(passed[place]),

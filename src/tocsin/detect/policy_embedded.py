@@ -34,8 +34,10 @@ from tocsin.detect.views import TEXT_KINDS
 from tocsin.internals import Activations, CapturePlan, Position
 from tocsin.models.base import Array
 
-RELATIVE_DEPTHS = (1 / 3, 16 / 30)
-POSITIONS = (Position.MEAN, Position.TAIL)
+RELATIVE_DEPTHS = (8 / 30, 12 / 30)
+"""Shallower than `harmfulness` reads: purposes are long, and on matched purposes 12 blocks do as well as
+16."""
+POSITIONS = (Position.MEAN,)
 CATEGORY_STRENGTH = 1e-3
 """scikit-learn's C of the category head; chosen by cross-validated accuracy on our own harmful rows."""
 
@@ -48,8 +50,8 @@ CATEGORY_STRENGTH = 1e-3
     cost=Cost.FORWARD_PASS,
     polarity="flagged = the declared purpose (with --deep, or the body) breaks usage policy",
     threshold_rule=(
-        "best balanced accuracy on matched skill purposes with at most 5 % of plain purposes flagged "
-        "(cross-fitted)"
+        "lowest within one standard error of the best balanced accuracy on matched skill purposes, with at "
+        "most 5 % of plain purposes flagged (cross-fitted)"
     ),
     card="01 (arXiv 2604.15415), offline sibling",
     weights_licence="Apache-2.0 (embedded model and profile)",
@@ -74,7 +76,7 @@ class PolicyEmbedded(ActivationDetector):
 
     @property
     def plan(self) -> CapturePlan:
-        """Same rows and positions as `harmfulness`, so that one pass serves both."""
+        """Two blocks, mean of the text; no token of the template's tail is computed."""
         return CapturePlan(blocks_at(RELATIVE_DEPTHS, self.model.n_blocks), POSITIONS)
 
     @cached_property
@@ -147,6 +149,7 @@ class PolicyEmbedded(ActivationDetector):
             groups,
             plain,
             decide_on=skills if skills.any() else None,
+            sensitive=True,
             seed=self.context.seed,
         )
         names, weights, bias, accuracy = _fit_categories(
