@@ -6,14 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from pydantic import JsonValue
 
 from tocsin.api.evaluate import label_text
 from tocsin.core.errors import FitError, InputError, ProfileError, UsageError
 from tocsin.core.records import Item, Kind, Record
-from tocsin.core.registry import DetectorContext, DetectorInfo, Fittable, create, lookup
+from tocsin.core.registry import DetectorContext, DetectorInfo, create, is_fittable, lookup
 from tocsin.detect.profile import MANIFEST
 from tocsin.sources import Limits, open_source
 
@@ -143,10 +142,14 @@ def fit(
         seed=seed,
         options=options or {},
     )
-    # The registration says that it can be fitted; isinstance would read properties that need a profile.
-    fittable = cast("Fittable", create(detector, context))
-    fittable.fit(ready[False], ready[True] or None)
-    fittable.save(folder)
+    built = create(detector, context)
+    if not is_fittable(built):
+        message = (
+            f"'{detector}' is registered as one that is fitted, but cannot be. Tell the plug-in's authors."
+        )
+        raise UsageError(message)
+    built.fit(ready[False], ready[True] or None)
+    built.save(folder)
     return FitResult(
         detector=detector,
         model=model,
@@ -155,7 +158,7 @@ def fit(
         n_harmful=len(ready[True]),
         unreadable=dict(sorted(unreadable.items())),
         notes=tuple(notes),
-        identity=dict(fittable.identity),
+        identity=dict(built.identity),
     )
 
 

@@ -258,6 +258,6 @@ def _compare(confounds: dict[str, float | None], result: Measurement) -> None:
     bar = interval[0] if isinstance(interval, tuple) else auroc
     if value >= bar:
         result.notes.append(
-            f"{strongest} alone reaches an AUROC of {value:.3f} on these rows (either way round), the detector "
-            f"{auroc:.3f}: they cannot show that it reads more than the surface"
+            f"{strongest} alone reaches an AUROC of {value:.3f} on these rows (either way round), "
+            f"the detector {auroc:.3f}: they cannot show that it reads more than the surface"
         )

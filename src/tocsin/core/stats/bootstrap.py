@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.core.errors import UsageError
-from tocsin.core.stats.intervals import Rate, group_codes
+from tocsin.core.stats.intervals import Rate, group_codes, normal_quantile
 
 N_RESAMPLES = 2_000
 _CELLS = 1_000_000
@@ -63,6 +63,13 @@ def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple
     """Percentile interval of resampled values; NaN bounds when one of them is NaN."""
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def logit_interval(value: float, values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """Normal interval on the logit scale from the spread of resampled values; 0 < `value` < 1."""
+    centre = math.log(value / (1 - value))
+    half = normal_quantile(confidence) * float(values.std(ddof=1)) / (value * (1 - value))
+    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
 
 
 def bootstrap_interval(
@@ -116,7 +123,9 @@ def bootstrap_interval(
     return Rate(value, low, high, n, describe(groups, len(stratum), n_resamples))
 
 
-def describe(groups: Sequence[Hashable] | None, n_groups: int, n_resamples: int) -> str:
+def describe(
+    groups: Sequence[Hashable] | None, n_groups: int, n_resamples: int, scale: str = "percentile"
+) -> str:
     """The method in words."""
     unit = "stratified" if groups is None else f"{n_groups} groups"
-    return f"percentile bootstrap, {unit}, {n_resamples} resamples"
+    return f"{scale} bootstrap, {unit}, {n_resamples} resamples"

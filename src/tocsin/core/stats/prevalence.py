@@ -7,6 +7,8 @@ import math
 from tocsin.core.errors import UsageError
 from tocsin.core.stats.intervals import Rate, normal_quantile
 
+METHOD = "Rogan-Gladen, Lang-Reiczigel interval"
+
 
 def rogan_gladen(k: int, n: int, sensitivity: Rate, specificity: Rate, confidence: float = 0.95) -> Rate:
     """Prevalence behind k flagged of n items, for a detector of measured sensitivity and specificity.
@@ -53,13 +55,16 @@ def rogan_gladen(k: int, n: int, sensitivity: Rate, specificity: Rate, confidenc
     sp_shrunk = (specificity.n * sp + 1) / n_sp
     apparent = (k + z2 / 2) / n_all
     slope = se_shrunk + sp_shrunk - 1
-    if se + sp - 1 <= 0 or slope <= 0:
+    if se + sp <= 1:
         message = (
             "expected a detector better than chance (sensitivity + specificity > 1), "
             f"got {se:.3f} + {sp:.3f}. Prevalence cannot be corrected with it."
         )
         raise UsageError(message)
     estimate = (k / n + sp - 1) / (se + sp - 1)
+    value = _clip(estimate)
+    if slope <= 0:
+        return Rate(value, 0.0, 1.0, n, METHOD, "too few controls to bound the detector's errors")
     centre = (apparent + sp_shrunk - 1) / slope
     from_se = se_shrunk * (1 - se_shrunk) / n_se
     from_sp = sp_shrunk * (1 - sp_shrunk) / n_sp
@@ -68,7 +73,6 @@ def rogan_gladen(k: int, n: int, sensitivity: Rate, specificity: Rate, confidenc
     half = math.sqrt(z2 * variance) / slope
     low, high = centre + shift - half, centre + shift + half
     # Where the estimate lies outside 0..1 the shifted centre may leave it out of its own interval.
-    value = _clip(estimate)
     low, high = min(_clip(low), value), max(_clip(high), value)
     note = ""
     if not 0 <= estimate <= 1:
@@ -76,7 +80,7 @@ def rogan_gladen(k: int, n: int, sensitivity: Rate, specificity: Rate, confidenc
         note = (
             f"clipped from {estimate:.4f}: {side} items were flagged than the detector's errors alone explain"
         )
-    return Rate(value, low, high, n, "Rogan-Gladen, Lang-Reiczigel interval", note)
+    return Rate(value, low, high, n, METHOD, note)
 
 
 def _clip(value: float) -> float:

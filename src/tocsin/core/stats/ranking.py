@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tocsin.core.errors import UsageError
-from tocsin.core.stats.bootstrap import N_RESAMPLES, composition, describe, draw_groups, percentile_interval
+from tocsin.core.stats.bootstrap import (
+    N_RESAMPLES,
+    composition,
+    describe,
+    draw_groups,
+    logit_interval,
+    percentile_interval,
+)
 from tocsin.core.stats.intervals import Rate, group_codes, wilson
 
 Counts = NDArray[np.float64]
@@ -136,10 +143,12 @@ def ranking_intervals(
 ) -> RankingIntervals:
     """All ranking metrics with bootstrap intervals from the same resamples.
 
-    Stratified percentile bootstrap over items, or over whole groups. Where all resamples agree (perfect
-    separation, for instance) the bootstrap has nothing to say; the interval is then Wilson's with as many
-    items as the smaller class has groups, which is wide enough because Var(AUROC) <= A(1 - A) / min(m, n)
-    (Birnbaum and Klose 1957).
+    Stratified bootstrap over items, or over whole groups. For AUROC and average precision its standard error
+    is used on the logit scale (Pepe 2003, section 5.2; Boyd, Eng and Page 2013), since percentile intervals
+    are too narrow for values near 1 (simulated: they covered 0.91 to 0.94 of the time, these 0.94 to 0.96);
+    recall takes percentiles. Where all resamples agree (perfect separation, for instance) the bootstrap has
+    nothing to say; the interval is then Wilson's with as many items as the smaller class has groups, which is
+    wide enough because Var(AUROC) <= A(1 - A) / min(m, n) (Birnbaum and Klose 1957).
 
     Args:
         scores: As for `auroc`.
@@ -173,12 +182,13 @@ def ranking_intervals(
         bare = [Rate(float(value), math.nan, math.nan, n, "none", note) for value in values]
     else:
         resampled = _resample(sample, codes, measure, n_resamples, seed)
-        method = describe(groups, int(codes.max()) + 1, n_resamples)
         # Recall and precision are shares of the positives; only AUROC depends on both classes alike.
         sizes = [min(in_class)] + [in_class[0]] * (len(values) - 1)
+        scales = ["logit", "logit"] + ["percentile"] * len(rates)
+        n_groups = int(codes.max()) + 1
         bare = [
-            _rate(float(value), row, size, n, method, confidence)
-            for value, row, size in zip(values, resampled, sizes, strict=True)
+            _rate(float(value), row, n, size, describe(groups, n_groups, n_resamples, scale), confidence)
+            for value, row, size, scale in zip(values, resampled, sizes, scales, strict=True)
         ]
     return RankingIntervals(bare[0], bare[1], dict(zip(rates, bare[2:], strict=True)))
 
@@ -210,14 +220,15 @@ def _resample(
 
 
 def _rate(
-    value: float, resampled: NDArray[np.float64], size: int, n: int, method: str, confidence: float
+    value: float, resampled: NDArray[np.float64], n: int, size: int, method: str, confidence: float
 ) -> Rate:
     if np.ptp(resampled) < 1e-12:
         inner = wilson(min(max(value, 0.0), 1.0) * size, size, confidence)
         return Rate(
             value, inner.low, inner.high, n, f"Wilson, {size} groups of the smaller class", "no spread"
         )
-    low, high = percentile_interval(resampled, confidence)
+    interval = logit_interval(value, resampled, confidence) if method.startswith("logit") else None
+    low, high = interval or percentile_interval(resampled, confidence)
     return Rate(value, low, high, n, method)
 
 
