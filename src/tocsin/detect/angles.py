@@ -1,8 +1,7 @@
 """The geometry of LatentBiopsy on plain arrays (card 17, arXiv 2603.27412, section 3).
 
 A reference direction is a principal component of harmless activations; a prompt's angle to it is measured
-from the
-origin, not from the mean, as in the paper. Two scorers turn angles into an anomaly score: the Gaussian of
+from the origin, not from the mean, as in the paper. Two scorers turn angles into an anomaly score: the Gaussian of
 the text
 and the mixture on (sin, cos) of the released code; they rank alike but their scales differ (card 17, trap 1).
 """
@@ -77,8 +76,7 @@ def angles(states: Floats, directions: Floats) -> Floats:
     """Angles to reference directions, in radians between 0 and pi.
 
     Computed as atan2(|perpendicular|, parallel), which keeps its precision near 0 and pi where arccos loses
-    it
-    (card 17, trap 9). A zero state has no direction and gives NaN.
+    it (card 17, trap 9). A zero state has no direction and gives NaN.
 
     Args:
         states: Shape (n, width).
@@ -86,7 +84,13 @@ def angles(states: Floats, directions: Floats) -> Floats:
 
     Returns:
         Shape (n, k).
+
+    Raises:
+        ValueError: If the widths differ, as with states of another model.
     """
+    if states.ndim != 2 or states.shape[1] != directions.shape[1]:
+        message = f"expected states of shape (n, {directions.shape[1]}), got {states.shape}."
+        raise ValueError(message)
     along = states @ directions.T
     across = np.stack(
         [
@@ -163,12 +167,16 @@ def polar_basis(states: Floats, direction: Floats) -> Floats:
     """Frozen basis of the plane left after removing the reference direction (card 17, section 3.5).
 
     Returns:
-        Shape (3, width): the mean of the residuals, then two unit vectors.
+        Shape (3, width): the mean of the residuals, then two unit vectors; zeros where the states have too
+        few features to span a plane.
     """
     residual = states - (states @ direction)[:, None] * direction
     mean = residual.mean(axis=0)
     _, _, axes = np.linalg.svd(residual - mean, full_matrices=False)
-    return np.concatenate([mean[None], axes[:2]])
+    basis = np.zeros((3, states.shape[1]))
+    basis[0] = mean
+    basis[1 : 1 + len(axes[:2])] = axes[:2]
+    return basis
 
 
 def polar_angle(states: Floats, direction: Floats, basis: Floats) -> Floats:

@@ -144,7 +144,7 @@ def fit_profile(
     """Fit a head for a detector on labelled items and wrap it as a profile."""
     kept, activations = owner.capture_items(items, owner.plan)
     labels = is_harmful[kept]
-    groups = [str(items[index].metadata.get("pair", index)) for index in kept]
+    groups = [str(items[index].metadata.get("pair", f"row {index}")) for index in kept]
     plain = np.array([bool(items[index].metadata.get("plain", False)) for index in kept], dtype=bool)
     report = fit_head(features_of(activations), labels, groups, plain, seed=owner.context.seed)
     facts: dict[str, JsonValue] = {
@@ -162,14 +162,17 @@ def fit_profile(
 
 
 def head_from(profile: Profile) -> LinearHead:
-    """The head kept in a profile."""
-    numbers = profile.facts["head"]
-    if not isinstance(numbers, dict):
-        message = (
-            f"a {profile.detector} profile keeps a table of numbers under 'head'; this one does not. Fit it "
-            "again."
+    """The head kept in a profile.
+
+    Raises:
+        ProfileError: If a number is missing or is none.
+    """
+    numbers = profile.facts.get("head")
+    try:
+        named = (
+            {name: float(str(value)) for name, value in numbers.items()} if isinstance(numbers, dict) else {}
         )
-        raise ProfileError(message)
-    return LinearHead.from_parts(
-        profile.tensors["weights"], {name: float(str(value)) for name, value in numbers.items()}
-    )
+        return LinearHead.from_parts(profile.tensors["weights"], named)
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"the {profile.detector} profile is damaged: it holds no whole linear head. Fit it again."
+        raise ProfileError(message) from error

@@ -55,24 +55,19 @@ class LinearHead:
     def for_windows(self, highest: float, windows: int) -> float:
         """The logit of a document whose highest of `windows` window logits is `highest`.
 
-        The maximum of many harmless windows is high by chance. The harmless tail probability p of the
-        highest logit
-        is corrected to 1 - (1 - p)^windows (Sidak 1967) and turned back into a logit, so that a document of
-        any
-        length crosses the threshold by chance as often as a single window does.
+        The maximum of many harmless windows is high by chance. With z the distance of `highest` from the
+        harmless centre in units of their spread, the corrected distance z' has Phi(z') = Phi(z)^windows
+        (Sidak 1967), so that a document of any length crosses the threshold by chance as often as a single
+        window does. The result is below `highest` and rises with it, without ties.
         """
         if windows <= 1:
             return highest
         from scipy.special import log_ndtr, ndtri_exp
 
-        log_tail = float(log_ndtr(-(highest - self.null_mean) / self.null_scale))
-        if log_tail < -30:  # 1 - (1 - p)^w equals w * p to machine precision, and log1p would lose it
-            corrected = log_tail + np.log(windows)
-        else:
-            corrected = np.log(-np.expm1(windows * np.log1p(-np.exp(log_tail))))
-        # Far below the centre the correction has nothing left to say; the floor keeps the inverse finite.
-        corrected = min(corrected, -1e-12)
-        return float(self.null_mean - self.null_scale * ndtri_exp(corrected))
+        z = (highest - self.null_mean) / self.null_scale
+        if z > 35:  # Phi(z) is 1 in double precision; its tail falls as exp(-z^2 / 2)
+            return float(highest - self.null_scale * np.log(windows) / z)
+        return float(self.null_mean + self.null_scale * ndtri_exp(windows * log_ndtr(z)))
 
     def numbers(self) -> dict[str, JsonValue]:
         """Everything but the weights, for a profile's manifest."""
@@ -109,7 +104,7 @@ def fit_head(
     Args:
         features: Shape (n, features).
         labels: True for harmful rows.
-        groups: Rows of a group (a matched pair) are never split between folds.
+        groups: Rows of a group (a matched pair) are never split between folds; at least `FOLDS` groups.
         plain: True for plain everyday rows, whose flagged share is bounded by `MAX_PLAIN_FLAGGED`.
         decide_on: Rows on which calibration, null distribution and threshold are chosen, where only some of
         the rows
@@ -118,12 +113,16 @@ def fit_head(
         seed: Order of the folds.
 
     Raises:
-        FitError: If a class is missing or too small, or a feature is not finite.
+        FitError: If a class is missing or too small, sits in too few groups, a feature is not finite, or
+            the activations do not tell the classes apart.
     """
-    for name, count in (("harmful", int(labels.sum())), ("harmless", int((~labels).sum()))):
-        if count < 2 * FOLDS:
+    use = np.ones_like(labels) if decide_on is None else decide_on
+    for name, chosen in (("harmful", labels & use), ("harmless", ~labels & use)):
+        if (count := int(chosen.sum())) < 2 * FOLDS:
+            kind = "" if decide_on is None else " of the kind on which the threshold is chosen"
             message = (
-                f"a linear head needs at least {2 * FOLDS} {name} items; {count} could be read. Add more."
+                f"a linear head needs at least {2 * FOLDS} {name} items{kind}; {count} could be read. "
+                "Add more."
             )
             raise FitError(message)
     if not np.isfinite(features).all():
@@ -139,11 +138,16 @@ def fit_head(
     strength = next(value for value in STRENGTHS if losses[value].mean() <= margin)
     crossfit = tried[strength]
     weights, bias = _fit_once(features, labels, strength)
-    use = np.ones_like(labels) if decide_on is None else decide_on
     slope, intercept = _platt(crossfit[use], labels[use])
     harmless = crossfit[use & ~labels]
     centre = float(np.median(harmless))
     spread = float((np.quantile(harmless, 0.95) - centre) / 1.6449)
+    if slope <= 0 or spread <= 0:
+        message = (
+            "the activations do not tell harmful from harmless items better than chance: held-out harmful "
+            "items score no higher. Check that the labels are not swapped, or add items."
+        )
+        raise FitError(message)
     cut, facts = choose_threshold(crossfit[use], labels[use], plain[use], sensitive=sensitive)
     head = LinearHead(weights, bias, slope, intercept, centre, spread, _sigmoid(slope * cut + intercept))
     return FitReport(head, crossfit, {"regularisation_C": strength, **facts})
@@ -211,8 +215,16 @@ def _crossfit(
 ) -> Floats:
     from sklearn.model_selection import GroupKFold
 
+    if len(set(groups)) < FOLDS:
+        message = f"expected items of at least {FOLDS} groups (matched pairs), got {len(set(groups))}."
+        raise FitError(message)
     out = np.empty(len(labels))
     for train, test in GroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels, groups):
+        if labels[train].all() or not labels[train].any():
+            message = (
+                "expected both classes to come from many groups (matched pairs), got one that sits in few."
+            )
+            raise FitError(message)
         weights, bias = _fit_once(features[train], labels[train], strength)
         out[test] = features[test] @ weights + bias
     return out

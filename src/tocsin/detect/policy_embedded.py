@@ -12,6 +12,7 @@ applies.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -140,7 +141,7 @@ class PolicyEmbedded(ActivationDetector):
         features = features_of(activations)
         chosen = [items[index] for index in kept]
         labels = np.array([index < len(harmful or ()) for index in kept], dtype=bool)
-        groups = [str(item.metadata.get("pair", index)) for index, item in enumerate(chosen)]
+        groups = [str(item.metadata.get("pair", f"row {index}")) for index, item in enumerate(chosen)]
         plain = np.array([bool(item.metadata.get("plain", False)) for item in chosen], dtype=bool)
         skills = np.array([item.kind is Kind.SKILL for item in chosen], dtype=bool)
         report = fit_head(
@@ -177,8 +178,11 @@ class PolicyEmbedded(ActivationDetector):
         self._profile.save(folder)
 
 
-def _fit_categories(features: Array, harmful: Sequence[Item]) -> tuple[list[str], Array, Array, float]:
-    """Names, weights of shape (features, categories), bias and cross-validated accuracy of the head."""
+def _fit_categories(features: Array, harmful: Sequence[Item]) -> tuple[list[str], Array, Array, float | None]:
+    """Names, weights of shape (features, categories), bias and cross-validated accuracy of the head.
+
+    The accuracy is None where a category has a single item.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline
@@ -199,11 +203,16 @@ def _fit_categories(features: Array, harmful: Sequence[Item]) -> tuple[list[str]
     model = make_pipeline(
         StandardScaler(), LogisticRegression(C=CATEGORY_STRENGTH, class_weight="balanced", max_iter=500)
     )
-    accuracy = float(cross_val_score(model, features, labels, cv=5).mean())
+    folds = min(5, *Counter(labels).values())
+    accuracy = float(cross_val_score(model, features, labels, cv=folds).mean()) if folds > 1 else None
     model.fit(features, labels)
     scaler, head = model[0], model[1]
-    weights = head.coef_ / scaler.scale_
-    bias = head.intercept_ - weights @ scaler.mean_
+    coefficients, intercepts = head.coef_, head.intercept_
+    if len(head.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weights = coefficients / scaler.scale_
+    bias = intercepts - weights @ scaler.mean_
     return (
         [str(name) for name in head.classes_],
         weights.T.astype(np.float32),

@@ -47,15 +47,35 @@ class Profile:
         return digest.hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """Write both files; a folder that holds something else is refused."""
-        from safetensors.numpy import save_file
+        """Write both files.
 
+        Raises:
+            ProfileError: If the folder holds something else, such as another detector's profile, or cannot
+                be written.
+        """
+        self._refuse_to_overwrite(folder)
+        try:
+            self._write(folder)
+        except OSError as error:
+            message = f"{folder} cannot be written ({error.strerror or type(error).__name__}). Choose another place."
+            raise ProfileError(message) from error
+
+    def _refuse_to_overwrite(self, folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             message = f"{folder} is a file; a profile is a folder. Choose another place."
             raise ProfileError(message)
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        # Tensors alone are what an interrupted save leaves.
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if not names <= {TENSORS} and MANIFEST not in names:
             message = f"{folder} is not empty and holds no profile. Choose an empty or a new folder."
             raise ProfileError(message)
+        if MANIFEST in names and (owner := _detector_of(folder / MANIFEST)) not in {None, self.detector}:
+            message = f"{folder} holds a profile of '{owner}'. Choose an empty or a new folder."
+            raise ProfileError(message)
+
+    def _write(self, folder: Path) -> None:
+        from safetensors.numpy import save_file
+
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
         save_file(
@@ -73,8 +93,12 @@ class Profile:
         part.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", "utf-8")
         part.replace(folder / MANIFEST)
 
-    def check(self, binding: Mapping[str, JsonValue]) -> None:
+    def check(self, binding: Mapping[str, JsonValue], version: str | None = None) -> None:
         """Refuse a profile that was fitted on something else.
+
+        Args:
+            binding: What must be equal.
+            version: The detector's version, where it must be equal too.
 
         Raises:
             ProfileError: Naming each difference.
@@ -84,12 +108,22 @@ class Profile:
             for name in sorted({*binding, *self.binding})
             if binding.get(name) != self.binding.get(name)
         ]
+        if version is not None and version != self.version:
+            different.append(f"the detector's version is {version!r}, the profile has {self.version!r}")
         if different:
             message = (
                 f"the {self.detector} profile does not fit: {'; '.join(different)}. "
                 f"Fit one with: tocsin fit {self.detector} --harmless FILE --profile DIR"
             )
             raise ProfileError(message)
+
+
+def _detector_of(manifest: Path) -> str | None:
+    """Name of the detector a manifest belongs to; None where it cannot be told."""
+    try:
+        return str(json.loads(manifest.read_text("utf-8"))["detector"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def load_profile(folder: Path, detector: str) -> Profile:
