@@ -1,9 +1,9 @@
 """The geometry of LatentBiopsy on plain arrays (card 17, arXiv 2603.27412, section 3).
 
 A reference direction is a principal component of harmless activations; a prompt's angle to it is measured
-from the origin, not from the mean, as in the paper. Two scorers turn angles into an anomaly score: the Gaussian of
-the text
-and the mixture on (sin, cos) of the released code; they rank alike but their scales differ (card 17, trap 1).
+from the origin, not from the mean, as in the paper. Two scorers turn angles into an anomaly score: the
+Gaussian of the text and the mixture on (sin, cos) of the released code; they rank alike but their
+scales differ (card 17, trap 1).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ the published setting. An unusual prompt is not a harmful one: code or rare topi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -20,7 +20,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from tocsin.core.errors import FitError, UsageError
+from tocsin.core.errors import FitError, ProfileError, UsageError
 from tocsin.core.records import Item
 from tocsin.core.registry import Cost, DetectorContext, detector, lookup
 from tocsin.detect import angles as geometry
@@ -36,6 +36,12 @@ from tocsin.models.base import Array
 
 CALIBRATION_SHARE = 0.2
 """Part of the harmless prompts kept out of the fit, for conformal p-values."""
+MIN_CALIBRATION = 20
+"""Fewer scores cannot give a p-value below 5 %."""
+MIN_FIT = 20
+TAIL_SHARE = 0.1
+"""Part of the calibration scores from which the fall of their tail is told, at least `MIN_TAIL` of them."""
+MIN_TAIL = 5
 FALSE_ALARM_RATE = 0.05
 
 
@@ -54,7 +60,9 @@ class BiopsySettings:
     top_d_dims: int | None = None
     """Keep only the features of largest variance before the PCA."""
     n_fit: int | None = None
-    """Harmless prompts used for the fit after a seeded shuffle; the paper uses 200. Default: all."""
+    """Harmless prompts used for the fit after a seeded shuffle; the paper uses 200. Default: all. The paper's
+    search for the smallest sufficient number compares AUROCs and so needs harmful prompts; it is off in the
+    published runs and not offered here, since a one-class detector should not see any."""
     template: Template = "chat"
     position: Literal["inst", "post"] = "inst"
     normalise: Literal["all", "none"] = "all"
@@ -82,8 +90,12 @@ class BiopsySettings:
             first = error.errors()[0]
             message = f"biopsy option {'.'.join(str(place) for place in first['loc'])}: {first['msg']}."
             raise UsageError(message) from error
-        if min(settings.n_directions, settings.n_gmm_components) < 1 or (settings.n_fit or 3) < 3:
-            message = "biopsy needs n_directions and n_gmm_components of at least 1 and n_fit of at least 3."
+        counts = (settings.n_directions, settings.n_gmm_components, settings.top_d_dims)
+        if any(count is not None and count < 1 for count in counts):
+            message = "biopsy needs n_directions, n_gmm_components and top_d_dims of at least 1."
+            raise UsageError(message)
+        if settings.n_fit is not None and settings.n_fit < 3:
+            message = f"biopsy needs n_fit of at least 3, got {settings.n_fit}."
             raise UsageError(message)
         return settings
 
@@ -118,7 +130,8 @@ class Biopsy(ActivationDetector):
         if not isinstance(options, Mapping):
             message = "options for biopsy are a table of names and values."
             raise UsageError(message)
-        self._asked = BiopsySettings.from_options(options) if options else None
+        self._options = options
+        self._asked = BiopsySettings.from_options(options)
         self._fitted: Profile | None = None
 
     @cached_property
@@ -127,11 +140,31 @@ class Biopsy(ActivationDetector):
 
     @cached_property
     def settings(self) -> BiopsySettings:
-        """Options in use: those given, else those the profile was fitted with."""
-        if self._asked is not None or self._fitted is not None:
-            return self._asked or BiopsySettings()
-        stored = self._loaded.facts["settings"]
-        return BiopsySettings.from_options(stored if isinstance(stored, dict) else {})
+        """Options the profile was fitted with; `fit` puts the given ones in their place.
+
+        Raises:
+            ProfileError: If an option was given that the profile was not fitted with.
+        """
+        stored = self._loaded.facts.get("settings")
+        if not isinstance(stored, dict):
+            message = "the biopsy profile is damaged: it does not say its settings. Fit it again."
+            raise ProfileError(message)
+        fitted = BiopsySettings.from_options(stored)
+        wanted = BiopsySettings.from_options(stored | dict(self._options))
+        wanted = replace(wanted, layers=self._blocks_of(wanted))
+        different = [
+            field.name
+            for field in fields(fitted)
+            if getattr(fitted, field.name) != getattr(wanted, field.name)
+        ]
+        if different:
+            message = (
+                f"the biopsy profile was fitted with another {', '.join(different)} than the options say. "
+                "Leave those options out, or fit a profile with them: "
+                "tocsin fit biopsy --harmless FILE --profile DIR"
+            )
+            raise ProfileError(message)
+        return fitted
 
     @property
     def normalisation(self) -> tuple[Step, ...]:  # type: ignore[override]
@@ -145,8 +178,11 @@ class Biopsy(ActivationDetector):
         Raises:
             UsageError: If one is out of range.
         """
+        return self._blocks_of(self.settings)
+
+    def _blocks_of(self, settings: BiopsySettings) -> tuple[int, ...]:
         blocks = self.model.n_blocks
-        asked = self.settings.layers or (round(blocks * 0.5) - 1,)
+        asked = settings.layers or (max(0, round(blocks * 0.5) - 1),)
         outside = [layer for layer in asked if not -blocks <= layer < blocks]
         if outside:
             message = (
@@ -154,19 +190,17 @@ class Biopsy(ActivationDetector):
                 f"(or -{blocks} to -1)."
             )
             raise UsageError(message)
-        return tuple(layer % blocks for layer in asked)
+        return tuple(sorted({layer % blocks for layer in asked}))
 
     @property
     def plan(self) -> CapturePlan:
         """Output of each chosen block at one position."""
         position = Position.INST if self.settings.position == "inst" else Position.POST
-        return CapturePlan(
-            tuple(sorted({layer + 1 for layer in self.layers})), (position,), self.settings.template
-        )
+        return CapturePlan(tuple(layer + 1 for layer in self.layers), (position,), self.settings.template)
 
     @cached_property
     def _checked(self) -> Profile:
-        self._loaded.check(self.binding)
+        self._loaded.check(self.binding, self.version)
         return self._loaded
 
     @property
@@ -197,11 +231,19 @@ class Biopsy(ActivationDetector):
         return WindowScores(_score(theta, tensors, self.settings), {"theta": theta[:, 0], "phi": phi})
 
     def decide(self, raw: float, windows: int) -> Decision:
-        """Conformal p-value, corrected for the number of windows (Sidak)."""
+        """Correct for the number of windows and take the conformal p-value.
+
+        The tail of the scores falls about as exp(-s / beta) (for one angle the Gaussian score is half a
+        chi-square). The chance that any of w harmless windows exceeds s is then that of one window exceeding
+        s - beta log w: a shift, where a corrected p-value would run into the resolution of the calibration.
+        """
         calibration = self._profile.tensors["calibration"]
-        above = int((calibration >= raw).sum())
+        tail = min(max(MIN_TAIL, round(TAIL_SHARE * len(calibration))), len(calibration) - 1)
+        beta = float((calibration[-tail:] - calibration[-tail - 1]).mean())
+        corrected = raw - beta * float(np.log(windows))
+        above = int((calibration >= corrected).sum())
         p = (1 + above) / (len(calibration) + 1)
-        return Decision(raw, float((1 - p) ** windows), calibrated=False)
+        return Decision(corrected, 1 - p, calibrated=False)
 
     def fit(self, harmless: Sequence[Item], harmful: Sequence[Item] | None = None) -> Self:
         """Fit directions, angle distribution and conformal calibration.
@@ -211,9 +253,9 @@ class Biopsy(ActivationDetector):
             harmful: Only for `harmful_ref`, where the direction comes from them.
 
         Raises:
-            FitError: With fewer than 20 readable prompts, or harmful prompts for the one-class form.
+            FitError: With fewer than 40 readable prompts, or harmful prompts for the one-class form.
         """
-        self.settings = self._asked or BiopsySettings()
+        self.settings = replace(self._asked, layers=self._blocks_of(self._asked))
         if (harmful is not None and len(harmful) > 0) != self.settings.harmful_ref:
             message = (
                 "biopsy is fitted on harmless prompts only; harmful ones belong to its variant "
@@ -221,15 +263,15 @@ class Biopsy(ActivationDetector):
             )
             raise FitError(message)
         kept, activations = self.capture_items(harmless, self.plan)
-        if len(kept) < 20:
+        if len(kept) < MIN_CALIBRATION + MIN_FIT:
             message = (
-                f"biopsy needs at least 20 readable harmless prompts; {len(kept)} of {len(harmless)} could "
-                "be read."
+                f"biopsy needs at least {MIN_CALIBRATION + MIN_FIT} readable harmless prompts, half of "
+                f"them for calibration; {len(kept)} of {len(harmless)} could be read. Add more."
             )
             raise FitError(message)
         states = [block.astype(np.float64) for block in self._states(activations)]
         order = np.random.default_rng(self.context.seed).permutation(len(kept))
-        held = max(4, round(CALIBRATION_SHARE * len(kept)))
+        held = max(MIN_CALIBRATION, round(CALIBRATION_SHARE * len(kept)))
         calibration, rest = order[:held], order[held:][: self.settings.n_fit]
         reference = [block[rest] for block in states]
         if self.settings.harmful_ref:
@@ -242,10 +284,9 @@ class Biopsy(ActivationDetector):
             "n_fit": len(rest),
             "n_calibration": held,
             "left_out": len(harmless) - len(kept),
+            "seed": self.context.seed,
             "inputs": [*sorted({item.origin.input_hash[:16] for item in harmless})],
-            "settings": TypeAdapter(dict[str, JsonValue]).validate_python(
-                asdict(self.settings), strict=False
-            ),
+            "settings": asdict(self.settings) | {"layers": [*self.layers]},
         }
         self._fitted = Profile("biopsy", self.version, self.binding, facts, tensors)
         return self

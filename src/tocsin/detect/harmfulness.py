@@ -83,7 +83,7 @@ class Harmfulness(ActivationDetector):
     def _loaded(self) -> tuple[Profile, LinearHead]:
         folder = shipped_profile("harmfulness", self.context)
         profile = load_profile(folder, "harmfulness")
-        profile.check(self.binding)
+        profile.check(self.binding, self.version)
         return profile, head_from(profile)
 
     @property

@@ -103,7 +103,7 @@ class LatentGuard(ActivationDetector):
 
     @cached_property
     def _checked(self) -> Profile:
-        self._loaded.check(self.binding)
+        self._loaded.check(self.binding, self.version)
         return self._loaded
 
     @property
@@ -170,6 +170,12 @@ class LatentGuard(ActivationDetector):
                 )
                 raise FitError(message)
             tensors[name] = activations.values[:, :, 0].mean(axis=0)
+            if not np.isfinite(tensors[name]).all():
+                message = (
+                    f"some activations of {name} items are not finite numbers; the model is damaged or its "
+                    "number format is too small."
+                )
+                raise FitError(message)
             facts[f"n_{name}"] = len(kept)
         self._fitted = Profile("latent-guard", self.version, {}, facts, tensors)
         self._fitted = Profile("latent-guard", self.version, self.binding, facts, tensors)

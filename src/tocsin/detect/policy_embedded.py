@@ -83,7 +83,7 @@ class PolicyEmbedded(ActivationDetector):
     @cached_property
     def _loaded(self) -> Profile:
         profile = load_profile(shipped_profile("policy-embedded", self.context), "policy-embedded")
-        profile.check(self.binding)
+        profile.check(self.binding, self.version)
         return profile
 
     @property

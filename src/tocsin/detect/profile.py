@@ -57,7 +57,8 @@ class Profile:
         try:
             self._write(folder)
         except OSError as error:
-            message = f"{folder} cannot be written ({error.strerror or type(error).__name__}). Choose another place."
+            reason = error.strerror or type(error).__name__
+            message = f"{folder} cannot be written ({reason}). Choose another place."
             raise ProfileError(message) from error
 
     def _refuse_to_overwrite(self, folder: Path) -> None:
@@ -74,13 +75,13 @@ class Profile:
             raise ProfileError(message)
 
     def _write(self, folder: Path) -> None:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
-        save_file(
-            {name: np.ascontiguousarray(value) for name, value in self.tensors.items()}, folder / TENSORS
-        )
+        # Not save_file, which makes files that only their owner can read.
+        tensors = {name: np.ascontiguousarray(value) for name, value in self.tensors.items()}
+        (folder / TENSORS).write_bytes(save(tensors))
         manifest = {
             "format": FORMAT,
             "detector": self.detector,
