@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 from tocsin.api.evaluate import N_RESAMPLES
 from tocsin.api.evaluate import evaluate as evaluate_
 from tocsin.api.evaluation import Evaluation
-from tocsin.cli.options import CONFIG_DEFAULTS, MODEL_DEFAULTS, ConfigOptions, ModelOptions
+from tocsin.cli.options import CONFIG_DEFAULTS, MODEL_DEFAULTS, ConfigOptions, InputPath, ModelOptions
 from tocsin.cli.show import notice, plain_table, progress_bar, table_text, write
 from tocsin.cli.words import parse_options
 from tocsin.core.records import Kind
@@ -29,7 +29,7 @@ _MEASURES = (
 
 def evaluate(
     detector: str,
-    data: str,
+    data: InputPath,
     /,
     *,
     label: str,

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
+
+
+def _no_option(_: type, value: str) -> None:
+    if value.startswith("-") and value != "-":
+        message = (
+            f'"{value}" is no option of this command, nor a path. Write ./{value} for a file of that name.'
+        )
+        raise ValueError(message)
+
+
+InputPath = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_no_option)]
+"""A path, or `-` for standard input."""
 
 
 @Parameter(name="*")

@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 from tocsin.api.reporting import baseline_of
 from tocsin.api.scan import ScanOptions, ScanResult, run_scan
 from tocsin.cli.app import invocation, settings
-from tocsin.cli.options import CONFIG_DEFAULTS, MODEL_DEFAULTS, ConfigOptions, ModelOptions
+from tocsin.cli.options import CONFIG_DEFAULTS, MODEL_DEFAULTS, ConfigOptions, InputPath, ModelOptions
 from tocsin.cli.show import notice, progress_bar, write
 from tocsin.cli.words import parse_options, parse_thresholds
 from tocsin.core.errors import EXIT_ABSTAINED, EXIT_FLAGGED, EXIT_OK, UsageError
@@ -28,7 +28,7 @@ _NAMES = {"detectors": "detector", "thresholds": "threshold", "options": "set"}
 
 
 def scan(
-    path: str,
+    path: InputPath,
     /,
     *,
     detector: tuple[str, ...] = (),
