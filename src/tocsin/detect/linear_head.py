@@ -20,9 +20,10 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 FOLDS = 5
-STRENGTHS = (3e-4, 1e-3, 3e-3)
-"""Values of scikit-learn's C (inverse regularisation) that are tried; the first within one standard error
-wins."""
+STRENGTHS = (1e-3, 3e-3, 1e-2)
+"""Values of scikit-learn's C (inverse regularisation) that are tried; the lowest cross-fitted log loss wins."""
+PLAIN_WEIGHT = 3.0
+"""Weight of a plain row in the fit: everyday traffic is far more common than twins of harmful requests."""
 MAX_PLAIN_FLAGGED = 0.05
 """Share of plain everyday items that the threshold may flag."""
 
@@ -107,8 +108,7 @@ def fit_head(
         groups: Rows of a group (a matched pair) are never split between folds; at least `FOLDS` groups.
         plain: True for plain everyday rows, whose flagged share is bounded by `MAX_PLAIN_FLAGGED`.
         decide_on: Rows on which calibration, null distribution and threshold are chosen, where only some of
-        the rows
-            are of the kind the detector will see; all rows by default.
+            the rows are of the kind the detector will see; all rows by default.
         sensitive: See `choose_threshold`.
         seed: Order of the folds.
 
@@ -131,13 +131,11 @@ def fit_head(
             "format."
         )
         raise FitError(message)
-    tried = {strength: _crossfit(features, labels, groups, strength, seed) for strength in STRENGTHS}
+    tried = {strength: _crossfit(features, labels, plain, groups, strength, seed) for strength in STRENGTHS}
     losses = {strength: _log_loss(labels, logits) for strength, logits in tried.items()}
-    best = min(losses, key=lambda strength: losses[strength].mean())
-    margin = losses[best].mean() + losses[best].std() / np.sqrt(len(labels))
-    strength = next(value for value in STRENGTHS if losses[value].mean() <= margin)
+    strength = min(losses, key=lambda strength: losses[strength])
     crossfit = tried[strength]
-    weights, bias = _fit_once(features, labels, strength)
+    weights, bias = _fit_once(features, labels, plain, strength)
     slope, intercept = _platt(crossfit[use], labels[use])
     harmless = crossfit[use & ~labels]
     centre = float(np.median(harmless))
@@ -159,10 +157,8 @@ def choose_threshold(
     """The cut with the best balanced accuracy that flags at most `MAX_PLAIN_FLAGGED` of the plain rows.
 
     Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes). With `sensitive`,
-    the lowest
-    cut within one standard error of the best is taken: on few pairs the curve is flat, and where plain rows
-    lie far
-    away a missed harm costs more than a flagged twin.
+    the lowest cut within one standard error of the best is taken: on few pairs the curve is flat, and where
+    plain rows lie far away a missed harm costs more than a flagged twin.
     """
     lowest = (
         float(np.quantile(logits[plain], 1 - MAX_PLAIN_FLAGGED, method="higher")) if plain.any() else -np.inf
@@ -197,7 +193,7 @@ def choose_threshold(
 
 
 def _fit_once(
-    features: NDArray[np.float32], labels: Bools, strength: float
+    features: NDArray[np.float32], labels: Bools, plain: Bools, strength: float
 ) -> tuple[NDArray[np.float32], float]:
     from sklearn.linear_model import LogisticRegression
 
@@ -205,13 +201,18 @@ def _fit_once(
     scale = features.std(axis=0, dtype=np.float64)
     scale[scale < 1e-12] = 1.0
     model = LogisticRegression(C=strength, class_weight="balanced", max_iter=500, tol=1e-5)
-    model.fit((features - mean) / scale, labels)
+    model.fit((features - mean) / scale, labels, sample_weight=np.where(plain, PLAIN_WEIGHT, 1.0))
     weights = model.coef_[0] / scale
     return weights.astype(np.float32), float(model.intercept_[0] - mean @ weights)
 
 
 def _crossfit(
-    features: NDArray[np.float32], labels: Bools, groups: Sequence[str], strength: float, seed: int
+    features: NDArray[np.float32],
+    labels: Bools,
+    plain: Bools,
+    groups: Sequence[str],
+    strength: float,
+    seed: int,
 ) -> Floats:
     from sklearn.model_selection import GroupKFold
 
@@ -225,13 +226,13 @@ def _crossfit(
                 "expected both classes to come from many groups (matched pairs), got one that sits in few."
             )
             raise FitError(message)
-        weights, bias = _fit_once(features[train], labels[train], strength)
+        weights, bias = _fit_once(features[train], labels[train], plain[train], strength)
         out[test] = features[test] @ weights + bias
     return out
 
 
-def _log_loss(labels: Bools, logits: Floats) -> Floats:
-    return np.logaddexp(0, np.where(labels, -logits, logits))
+def _log_loss(labels: Bools, logits: Floats) -> float:
+    return float(np.logaddexp(0, np.where(labels, -logits, logits)).mean())
 
 
 def _platt(logits: Floats, labels: Bools) -> tuple[float, float]:
