@@ -163,7 +163,7 @@ def test_a_named_detector_abstains_on_kinds_it_does_not_read() -> None:
         (v.detector, v.abstained.reason if v.abstained else None) for v in result if v.key.ordinal in (0, 1)
     }
     assert found == {(NAME, None), (NAME, Reason.UNSUPPORTED_KIND), (OTHER, None)}
-    outcomes = result.summary.outcomes()
+    outcomes = result.summary
     assert outcomes.items == 2
     assert outcomes.partial == 1
 
@@ -200,7 +200,7 @@ def test_an_unreadable_row_is_an_abstention_of_every_detector() -> None:
 def test_an_item_read_in_part_is_never_clean() -> None:
     origin = Origin(input_hash="h", ordinal=0)
     item = Item(kind=Kind.PROMPT, text="aaa", origin=origin, partial=("the rest was not read",))
-    outcomes = tocsin.scan([item], detectors=NAME).summary.outcomes()
+    outcomes = tocsin.scan([item], detectors=NAME).summary
     assert (outcomes.clean, outcomes.partial) == (0, 1)
 
 
@@ -254,7 +254,7 @@ def test_a_baseline_silences_what_it_lists_and_nothing_else() -> None:
     again = tocsin.scan(path, detectors=NAME, baseline="known.json")
     assert again.was_finished
     assert list(again.flagged()) == []
-    assert again.summary.outcomes().known == len(flagged)
+    assert again.summary.known == len(flagged)
     with path.open("a") as file:
         file.write('{"text": "xxxxxxx"}\n')
     changed = tocsin.scan(path, detectors=NAME, baseline="known.json")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -93,7 +95,7 @@ def test_ctrl_c_leaves_a_scan_that_can_be_continued(tmp_path: Path, undisturbed:
     process.send_signal(signal.SIGINT)
     code, out, err = finish(process)
     assert (code, out) == (130, "")
-    assert "the same command goes on" in err
+    assert "go on with:   tocsin scan in.jsonl" in err
     assert "Traceback" not in err
     assert finish(tocsin(tmp_path, *WORDS))[0] == 1
     assert rows_of(tmp_path) == undisturbed
@@ -140,6 +142,28 @@ def test_a_scan_is_silent_about_progress_when_not_on_a_terminal(tmp_path: Path) 
     write_items(tmp_path, 10)
     _, _, err = finish(tocsin(tmp_path, "scan", "in.jsonl", "--detector", "letters"))
     assert len(err.splitlines()) == 2
+
+
+def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    write_items(tmp_path, ITEMS)
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tocsin", *WORDS],
+        cwd=tmp_path,
+        env={**install(tmp_path / ".plugin"), "TERM": "xterm"},
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = bytearray()
+    with suppress(OSError):  # a terminal whose other side is closed cannot be read
+        while piece := os.read(ours, 4096):
+            shown += piece
+    os.close(ours)
+    assert process.wait(timeout=60) == 1
+    assert b"scanning (letters)" in shown
+    assert b"/1400" in shown
+    assert b"/s" in shown
 
 
 @pytest.mark.slow

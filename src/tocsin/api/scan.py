@@ -26,7 +26,16 @@ from tocsin.core.registry import Detector, DetectorContext
 from tocsin.core.results import Result
 from tocsin.core.runs import REPORT, Run, installed_versions
 from tocsin.models.spec import parse_model
-from tocsin.report import DetectorNote, ReportRow, RunInfo, Setting, Summary, summarise, write_html_report
+from tocsin.report import (
+    DetectorNote,
+    Outcomes,
+    ReportRow,
+    RunInfo,
+    Setting,
+    Summary,
+    summarise,
+    write_html_report,
+)
 from tocsin.sources import Baseline, open_source
 
 CHUNK = 256
@@ -112,8 +121,8 @@ class ScanResult:
     run: Run | None
     """The run folder; None for texts in memory without `out`."""
     info: RunInfo
-    summary: Summary
-    """Counts, and the flagged rows with the highest scores."""
+    counts: Summary
+    """Everything that the report counts, and the flagged rows with the highest scores."""
     report: Path | None
     """The HTML page, where there is a run folder."""
     was_finished: bool
@@ -122,6 +131,11 @@ class ScanResult:
     source: Input
     kept: tuple[Result, ...] = ()
     """Results of a scan without a run folder."""
+
+    @property
+    def summary(self) -> Outcomes:
+        """Every item in exactly one class: flagged, known, not judged, partly read, clean."""
+        return self.counts.outcomes()
 
     def __iter__(self) -> Iterator[Verdict]:
         return (result.verdict for result in self.results())
@@ -291,11 +305,11 @@ class _Scan:
     def in_memory(self) -> ScanResult:
         kept = tuple(self._new_results(None))
         info = self._info(None)
-        summary = summarise(report_rows(kept, self.baseline))
+        counts = summarise(report_rows(kept, self.baseline))
         return ScanResult(
             run=None,
             info=info,
-            summary=summary,
+            counts=counts,
             report=None,
             was_finished=False,
             baseline=self.baseline,
@@ -337,7 +351,7 @@ class _Scan:
         result = ScanResult(
             run=run,
             info=info,
-            summary=Summary(),
+            counts=Summary(),
             report=run.folder / REPORT,
             was_finished=run.was_finished,
             baseline=self.baseline,
@@ -346,7 +360,7 @@ class _Scan:
         with_it = self.options.include_text
         rows = result.rows(include_text=with_it)
         return replace(
-            result, summary=write_html_report(run.folder / REPORT, info, rows, include_text=with_it)
+            result, counts=write_html_report(run.folder / REPORT, info, rows, include_text=with_it)
         )
 
     def _new_results(self, run: Run | None) -> Iterator[Result]:

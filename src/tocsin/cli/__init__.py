@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         drop_stdout()
         return EXIT_OK
     except KeyboardInterrupt:
-        _say("interrupted. What was finished is kept: the same command goes on from there.")
+        _say("interrupted.")
         return EXIT_INTERRUPTED
 
 

@@ -18,9 +18,9 @@ from tocsin.cli.app import invocation, settings
 from tocsin.cli.options import CONFIG_DEFAULTS, MODEL_DEFAULTS, ConfigOptions, InputPath, ModelOptions
 from tocsin.cli.show import notice, progress_bar, write
 from tocsin.cli.words import parse_options, parse_thresholds
-from tocsin.core.errors import EXIT_ABSTAINED, EXIT_FLAGGED, EXIT_OK, UsageError
+from tocsin.core.errors import EXIT_ABSTAINED, EXIT_FLAGGED, EXIT_INTERRUPTED, EXIT_OK, UsageError
 from tocsin.core.records import Kind
-from tocsin.report import Summary, render_json, render_jsonl, render_sarif, render_table, visible
+from tocsin.report import Outcomes, render_json, render_jsonl, render_sarif, render_table, visible
 
 Format = Literal["table", "json", "jsonl", "sarif"]
 _NAMES = {"detectors": "detector", "thresholds": "threshold", "options": "set"}
@@ -108,20 +108,25 @@ def scan(
     if write_baseline is not None and not write_baseline.parent.is_dir():
         message = "expected a file in an existing folder for --write-baseline. Make the folder first."
         raise UsageError(message, path=write_baseline)
-    with progress_bar() as progress:
-        result = run_scan(path, options, sources=_sources(options), argv=invocation.argv, progress=progress)
+    try:
+        with progress_bar() as progress:
+            result = run_scan(
+                path, options, sources=_sources(options), argv=invocation.argv, progress=progress
+            )
+    except KeyboardInterrupt:
+        notice(f"interrupted. What was finished is kept; go on with:   {_repeat()}")
+        return EXIT_INTERRUPTED
     _print(result, "json" if json else format_, include_text=include_text)
     if write_baseline is not None:
         made = baseline_of(result.rows(), result.baseline)
         made.save(write_baseline)
         notice(f"baseline: {len(made):,} known findings in {visible(str(write_baseline))}")
-    _say_what_next(path, result, has_baseline=baseline is not None or write_baseline is not None)
+    _say_what_next(result, has_baseline=baseline is not None or write_baseline is not None)
     return exit_code(result.summary, max_abstain)
 
 
-def exit_code(summary: Summary, max_abstain: int) -> int:
+def exit_code(outcomes: Outcomes, max_abstain: int) -> int:
     """Exit code of a scan: something flagged, else too much left unjudged, else fine."""
-    outcomes = summary.outcomes()
     if outcomes.flagged:
         return EXIT_FLAGGED
     return EXIT_ABSTAINED if outcomes.not_judged + outcomes.partial > max_abstain else EXIT_OK
@@ -143,19 +148,23 @@ def _print(result: ScanResult, form: Format, *, include_text: bool) -> None:
     elif form == "sarif":
         write(render_sarif(result.info, result.rows()))
     else:
-        write([render_table(result.info, result.summary, is_terminal=sys.stdout.isatty())])
+        write([render_table(result.info, result.counts, is_terminal=sys.stdout.isatty())])
 
 
-def _say_what_next(path: str, result: ScanResult, *, has_baseline: bool) -> None:
+def _say_what_next(result: ScanResult, *, has_baseline: bool) -> None:
     for text in result.source.notices:
         notice(f"notice: {visible(text)}")
     if result.was_finished:
         notice("this scan was finished before; its results are shown. --fresh makes it anew.")
-    shown = shlex.quote(visible(path))
-    if result.summary.flagged_rows and not has_baseline:
-        following = f"tocsin scan {shown} --write-baseline known.json   accepts what was found"
-    elif result.summary.flagged_rows:
-        following = f"tocsin scan {shown} --include-text   shows the examined text in the report"
+    if not result.summary.flagged:
+        following = "tocsin detectors   (what else can examine it)"
+    elif has_baseline:
+        following = f"{_repeat()} --include-text   (shows the examined text in the report)"
     else:
-        following = "tocsin detectors   lists what else can examine it"
+        following = f"{_repeat()} --write-baseline known.json   (accepts what was found)"
     notice(f"report: {visible(str(result.report))}\nnext:   {following}")
+
+
+def _repeat() -> str:
+    """The command line that finds this scan again."""
+    return shlex.join(visible(word) for word in invocation.argv if word != "--fresh")

@@ -1,0 +1,1 @@
+"""Typed functions behind every command: `scan`, `evaluate`, `fit`. Import them from `tocsin`."""
