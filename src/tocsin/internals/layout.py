@@ -176,13 +176,25 @@ class PromptLayout:
 
     def _in_pieces(self, parts: Sequence[_Part]) -> PromptTokens:
         pieces = [
-            self._model.encode(part.text).ids if part.is_own else self._model.encode_untrusted(part.text).ids
-            for part in parts
+            self._own_ids(part.text, is_first=index == 0, is_last=index == len(parts) - 1)
+            if part.is_own
+            else self._model.encode_untrusted(part.text).ids
+            for index, part in enumerate(parts)
         ]
         first = sum(map(len, pieces[:-2]))
-        return PromptTokens(
-            (), [token for piece in pieces for token in piece], first, first + len(pieces[-2]) - 1
-        )
+        ids = [token for piece in pieces for token in piece]
+        return PromptTokens((), ids, first, first + len(pieces[-2]) - 1)
+
+    def _own_ids(self, text: str, *, is_first: bool, is_last: bool) -> list[int]:
+        """Tokens of template text as they are beside a word; alone, white space at its ends may differ."""
+        start = 0 if is_first else 1
+        end = start + len(text)
+        encoded = self._model.encode("a" * start + text + ("" if is_last else "a"))
+        low = sum(a < start for a, _ in encoded.offsets)
+        high = sum(b <= end for _, b in encoded.offsets)
+        joins_start = low > 0 and encoded.offsets[low - 1][1] > start
+        joins_end = high < len(encoded.ids) and encoded.offsets[high][0] < end
+        return self._model.encode(text).ids if joins_start or joins_end else encoded.ids[low:high]
 
     def _as_one(self, parts: Sequence[_Part]) -> PromptTokens:
         *before, instruction, tail = (part.text for part in parts)

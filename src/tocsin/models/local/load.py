@@ -57,7 +57,9 @@ def load_local(
     """
     try:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers.utils import logging
     except ImportError as error:
         purpose = "reading a Hugging Face model"
         raise MissingExtraError(extra="local", purpose=purpose) from error
@@ -68,6 +70,7 @@ def load_local(
     target = _device(device)
     folder = _from_hub(str(name), offline=offline) if is_hub else Path(name)
     weights = _check_folder(folder)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours is the only one
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **options)
@@ -76,7 +79,7 @@ def load_local(
         model = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=dtype, use_safetensors=True, **options
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
         # transformers raises all of these for a damaged or unknown model; the first line says which.
         why = str(error).strip().splitlines()[:1] or [type(error).__name__]
         message = (

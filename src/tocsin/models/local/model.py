@@ -17,7 +17,7 @@ from tocsin.models.tokens import TextTokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 TOKENS_PER_BATCH = 2048
 MAX_PREFIXES = 8
@@ -57,7 +57,7 @@ class LocalModel:
         self.torch_model = model.train(mode=False)
         config = text_config(model)
         self._blocks = find_blocks(model)
-        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        kinds = set(getattr(config, "layer_types", None) or _kinds_of_old(config))
         if (
             model.config.is_encoder_decoder
             or not hasattr(config, "num_attention_heads")
@@ -68,6 +68,8 @@ class LocalModel:
                 "blocks."
             )
             raise ModelError(message)
+        # A sliding window is counted in slots, so padding between a prefix and its sequence would shift it.
+        self._reuses_prefix = padding == "right" or kinds == {"full_attention"}
         self._takes_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
         self._tokenizer = tokenizer
         self._template = template
@@ -121,43 +123,45 @@ class LocalModel:
             ModelError: If the request makes no sense, or a batch does not fit into the device's memory.
         """
         check_request(sequences, rows, prefix, n_blocks=self.n_blocks, context=self.context)
-        past = self._prefix(tuple(prefix), max(rows)) if prefix else []
+        before = len(prefix)
+        if prefix and not self._reuses_prefix:
+            sequences = [[*prefix, *sequence] for sequence in sequences]
+            before = 0
+        past = self._prefix(tuple(prefix), max(rows)) if before else []
         limit = None if self._batch_size else TOKENS_PER_BATCH
         for batch in length_batches(sequences, max_tokens=limit, max_sequences=self._batch_size):
-            yield self._run([sequences[index] for index in batch], batch, rows, len(prefix), past)
+            states = self._run([sequences[index] for index in batch], rows, before, past)
+            skipped = len(prefix) - before
+            yield Hidden(batch, [len(sequences[index]) - skipped for index in batch], states[:, :, skipped:])
 
     def _run(
-        self,
-        sequences: list[Sequence[int]],
-        batch: list[int],
-        rows: Sequence[int],
-        before: int,
-        past: list[KeyValue],
-    ) -> Hidden:
+        self, sequences: list[Sequence[int]], rows: Sequence[int], before: int, past: list[KeyValue]
+    ) -> Array:
+        """States of one batch, shape (batch, rows, longest, width), each sequence from the left."""
         import torch
 
         lengths = [len(sequence) for sequence in sequences]
         longest = max(lengths)
         starts = [longest - length if self._padding == "left" else 0 for length in lengths]
-        ids = np.zeros((len(batch), longest), dtype=np.int64)
-        mask = np.zeros((len(batch), before + longest), dtype=np.int64)
+        ids = np.zeros((len(sequences), longest), dtype=np.int64)
+        mask = np.zeros((len(sequences), before + longest), dtype=np.int64)
         mask[:, :before] = 1
         for row, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
             ids[row, start : start + len(sequence)] = sequence
             mask[row, before + start : before + start + len(sequence)] = 1
         try:
             taken = self._forward(ids, mask, rows, past, keep_keys=False)[0]
-            states = torch.stack([taken[row].float() for row in rows], dim=1).cpu().numpy()
+            states: Array = torch.stack([taken[row].float() for row in rows], dim=1).cpu().numpy()
         except torch.OutOfMemoryError as error:
             message = (
-                f"a batch of {len(batch)} sequences of {longest} tokens does not fit into the memory of "
+                f"a batch of {len(sequences)} sequences of {longest} tokens does not fit into the memory of "
                 f"{self.torch_model.device}. Use a smaller --batch-size."
             )
             raise ModelError(message) from error
         if self._padding == "left":
             for row, start in enumerate(starts):
                 states[row] = np.roll(states[row], -start, axis=1)
-        return Hidden(batch, lengths, states)
+        return states
 
     def _prefix(self, prefix: tuple[int, ...], depth: int) -> list[KeyValue]:
         """Keys and values of the prefix in the first `depth` blocks: (1, kv heads, tokens, head width)."""
@@ -200,3 +204,8 @@ class LocalModel:
 
 _UNLIMITED = 1 << 20
 """Context of models without a table of positions, such as those with ALiBi."""
+
+
+def _kinds_of_old(config: PreTrainedConfig) -> list[str]:
+    """Kinds of attention of a configuration that does not list them for each block."""
+    return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
