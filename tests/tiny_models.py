@@ -32,7 +32,8 @@ _LOOP = "{% for m in messages %}"
 STYLES = {
     "llama-2": Style(
         _LOOP + "{% if m.role == 'user' %}{{ bos_token + '[INST] ' + m.content | trim + ' [/INST]' }}"
-        "{% elif m.role == 'assistant' %}{{ ' ' + m.content | trim + ' ' + eos_token }}{% endif %}{% endfor %}",
+        "{% elif m.role == 'assistant' %}{{ ' ' + m.content | trim + ' ' + eos_token }}"
+        "{% endif %}{% endfor %}",
         "<s>", "</s>", "<s>[INST] ", " [/INST]",
     ),
     "llama-3": Style(
@@ -43,16 +44,17 @@ STYLES = {
         "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
     ),
     "chatml": Style(
-        "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}{% endif %}" + _LOOP
-        + "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}{% endif %}"
+        + _LOOP + "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
         "", "<|im_end|>", "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n",
         "<|im_end|>\n<|im_start|>assistant\n",
     ),
     "gemma": Style(
-        "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         + _LOOP + "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' + "
-        "m.content | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
+        "m.content | trim + '<end_of_turn>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
         "<bos>", "<end_of_turn>", "<bos><start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n",
     ),
     "mistral": Style(
@@ -111,12 +113,15 @@ def tiny_llama(**changes: Any) -> PreTrainedModel:
 def tiny_from_config(config: Any) -> PreTrainedModel:
     """A random model with weights large enough for every block to matter."""
     torch.manual_seed(0)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        config, dtype=torch.float32
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(8)
-    return model.eval()
+    model.train(mode=False)
+    return model
 
 
 def tiny_local(
@@ -144,8 +149,7 @@ def fast_tokenizer(style: str = "chatml") -> PreTrainedTokenizerFast:
     chosen = STYLES[style]
     names = {"bos_token": chosen.bos, "eos_token": chosen.eos}
     backend = Tokenizer.from_str(tiny_tokenizer(chosen.bos))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, **{name: text for name, text in names.items() if text}
-    )
+    given = {name: text for name, text in names.items() if text}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **given)  # type: ignore[no-untyped-call]
     tokenizer.chat_template = chosen.source
     return tokenizer

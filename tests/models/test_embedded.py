@@ -3,6 +3,7 @@
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +25,8 @@ from tocsin.models.local import LocalModel
 
 PROMPTS = [
     "How do I kill a Python process?",
-    "Write a poem.",
     "a",
-    "List the numbers from 1 to 20 and say which of them are prime, with a reason for each of them.",
-    "Write a poem.",
+    "List the first ten prime numbers, with a reason for each.",
 ]
 ROWS = [0, 1, 10, 16, 29, 30]
 PREFIX_LENGTH = 24
@@ -52,17 +51,26 @@ def prompt_ids(embedded: EmbeddedModel) -> list[list[int]]:
     return [embedded.encode(embedded.render([Turn(role="user", text=text)])).ids for text in PROMPTS]
 
 
+@pytest.fixture(scope="module")
+def plain_states(embedded: EmbeddedModel, reference_model: LocalModel) -> list[np.ndarray]:
+    """transformers' own hidden states of each whole prompt, shape (rows, tokens, width)."""
+    with torch.inference_mode():
+        passes = [
+            reference_model.torch_model(torch.tensor([ids]), output_hidden_states=True).hidden_states
+            for ids in prompt_ids(embedded)
+        ]
+    return [torch.stack([states[row][0] for row in ROWS]).numpy() for states in passes]
+
+
 @pytest.mark.parametrize("reused", [0, PREFIX_LENGTH], ids=["whole", "prefix-reused"])
 def test_activations_equal_the_plain_full_forward_pass(
-    embedded: EmbeddedModel, reference_model: LocalModel, reused: int
+    embedded: EmbeddedModel, plain_states: list[np.ndarray], reused: int
 ) -> None:
     sequences = prompt_ids(embedded)
     got = states_of(embedded, [ids[reused:] for ids in sequences], ROWS, sequences[0][:reused])
-    for index, ids in enumerate(sequences):
-        with torch.inference_mode():
-            plain = reference_model.torch_model(torch.tensor([ids]), output_hidden_states=True).hidden_states
+    for index, plain in enumerate(plain_states):
         for slot, row in enumerate(ROWS):
-            expected = plain[row][0, reused:].numpy()
+            expected = plain[slot, reused:]
             # transformers gives the last row after the final norm.
             states = embedded.final_norm(got[index][slot]) if row == embedded.n_blocks else got[index][slot]
             error = np.abs(states - expected)
@@ -88,6 +96,7 @@ def test_torch_loader_equals_the_numpy_engine(embedded: EmbeddedModel, reference
 
 def test_batches_any_order_and_duplicates_give_the_same_values(embedded: EmbeddedModel) -> None:
     sequences = [ids[PREFIX_LENGTH:] for ids in prompt_ids(embedded)]
+    sequences.append(sequences[1])
     prefix = prompt_ids(embedded)[0][:PREFIX_LENGTH]
     together = states_of(embedded, sequences, [4, 10], prefix)
     backwards = states_of(embedded, sequences[::-1], [4, 10], prefix)
@@ -95,7 +104,7 @@ def test_batches_any_order_and_duplicates_give_the_same_values(embedded: Embedde
         alone = states_of(embedded, [sequence], [4, 10], prefix)[0]
         assert np.abs(together[index] - alone).max() < 1e-4
         assert np.abs(together[index] - backwards[len(sequences) - 1 - index]).max() < 1e-4
-    assert np.abs(together[1] - together[4]).max() < 1e-4
+    assert np.abs(together[1] - together[3]).max() < 1e-4
 
 
 @cache
@@ -160,7 +169,7 @@ def hf_tokenizer(embedded_folder: Path) -> PreTrainedTokenizerFast:
 # The published vocabulary lacks tokens for six control characters and for the bytes that only unassigned
 # planes use; its tokenizer drops them.
 DROPPED = "\x04\x06\x13\x14\x16\x1d"
-READABLE = st.characters(max_codepoint=0x3FFFF, exclude_characters=DROPPED)
+READABLE = st.characters(max_codepoint=0x3FFFF, exclude_characters=DROPPED, exclude_categories=["Cs"])
 
 
 @given(text=st.text(READABLE, max_size=80))
@@ -204,14 +213,13 @@ def test_template_equals_transformers(embedded: EmbeddedModel, hf_tokenizer: Pre
 
 
 @pytest.mark.slow
-def test_embedded_weights_generate_an_answer() -> None:
+def test_embedded_weights_generate_an_answer(embedded: EmbeddedModel) -> None:
     model, tokenizer = load_embedded_torch(offline=True)
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
-    inputs = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
-    out = model.generate(**inputs, max_new_tokens=10, do_sample=False)
-    assert "Paris" in tokenizer.decode(out[0][inputs["input_ids"].shape[1] :])
+    prompt = embedded.render([Turn(role="user", text="What is the capital of France?")])
+    ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+    generate: Any = model.generate  # type: ignore[misc]
+    out = generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False)
+    assert "Paris" in tokenizer.decode(out[0, ids.shape[1] :])
 
 
 def test_missing_model_offline_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

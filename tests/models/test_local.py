@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,18 @@ from tocsin.models.base import ActivationModel
 from tocsin.models.local import load_local
 from tocsin.models.local.blocks import residual_rows
 
-_SMALL = {"vocab_size": 800, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
-_LLAMA_LIKE = {**_SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 128}
+_SMALL: dict[str, Any] = {
+    "vocab_size": 800,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
+_LLAMA_LIKE: dict[str, Any] = {
+    **_SMALL,
+    "intermediate_size": 48,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
 CONFIGS: dict[str, PreTrainedConfig] = {
     "qwen2": Qwen2Config(**_LLAMA_LIKE),
     "qwen3": Qwen3Config(**_LLAMA_LIKE, head_dim=8),
