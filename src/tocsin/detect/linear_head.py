@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 
 FOLDS = 5
 STRENGTHS = (1e-3, 3e-3, 1e-2)
-"""Values of scikit-learn's C (inverse regularisation) that are tried; the lowest cross-fitted log loss wins."""
+"""Values of scikit-learn's C (inverse regularisation); the lowest cross-fitted log loss wins."""
 PLAIN_WEIGHT = 3.0
 """Weight of a plain row in the fit: everyday traffic is far more common than twins of harmful requests."""
 MAX_PLAIN_FLAGGED = 0.05
@@ -156,9 +156,10 @@ def choose_threshold(
 ) -> tuple[float, dict[str, JsonValue]]:
     """The cut with the best balanced accuracy that flags at most `MAX_PLAIN_FLAGGED` of the plain rows.
 
-    Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes). With `sensitive`,
-    the lowest cut within one standard error of the best is taken: on few pairs the curve is flat, and where
-    plain rows lie far away a missed harm costs more than a flagged twin.
+    Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes). Its curve is flat near
+    the top, so that the highest point is decided by noise: the middle of all cuts within one standard error of
+    it is taken, or with `sensitive` the lowest of them, for where plain rows lie far away and a missed harm
+    costs more than a flagged twin.
     """
     lowest = (
         float(np.quantile(logits[plain], 1 - MAX_PLAIN_FLAGGED, method="higher")) if plain.any() else -np.inf
@@ -171,19 +172,18 @@ def choose_threshold(
     caught = 1 - np.searchsorted(harmful, cuts, side="right") / len(harmful)
     passed = np.searchsorted(harmless, cuts, side="right") / len(harmless)
     balanced = (caught + passed) / 2
-    place = int(np.argmax(balanced))
-    if sensitive:
-        spread = caught[place] * (1 - caught[place]) / len(harmful) + passed[place] * (
-            1 - passed[place]
-        ) / len(harmless)
-        close = np.flatnonzero(balanced >= balanced[place] - np.sqrt(spread) / 2)
-        place = int(close[np.argmin(cuts[close])])
+    best = int(np.argmax(balanced))
+    variance = caught[best] * (1 - caught[best]) / len(harmful) + passed[best] * (1 - passed[best]) / len(
+        harmless
+    )
+    close = np.flatnonzero(balanced >= balanced[best] - np.sqrt(variance) / 2)
+    close = close[np.argsort(cuts[close])]
+    place = int(close[0] if sensitive else close[len(close) // 2])
     cut = float(cuts[place])
     facts: dict[str, JsonValue] = {
         "threshold_rule": (
-            f"{'lowest within one standard error of the ' if sensitive else ''}best balanced accuracy "
-            "on pairs, "
-            f"at most {MAX_PLAIN_FLAGGED:.0%} of plain items flagged"
+            f"{'lowest' if sensitive else 'middle'} of the cuts within one standard error of the best balanced "
+            f"accuracy on pairs, at most {MAX_PLAIN_FLAGGED:.0%} of plain items flagged"
         ),
         "crossfit_sensitivity": float(caught[place]),
         "crossfit_specificity_on_twins": float(passed[place]),
