@@ -1,1 +1,1 @@
-"""Ground floor: records, taxonomy, registry, errors, run folders, cache and statistics. Nothing of ours above."""
+"""Ground floor: records, taxonomy, registry, errors, run folders, cache, statistics."""

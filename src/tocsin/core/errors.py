@@ -72,4 +72,6 @@ class MissingExtraError(TocsinError):
 
     def __init__(self, extra: str, purpose: str) -> None:
         self.extra = extra
-        super().__init__(f"{purpose} needs the optional extra '{extra}'. Install it with: pip install 'tocsin[{extra}]'")
+        super().__init__(
+            f"{purpose} needs the optional extra '{extra}'. Install it with: pip install 'tocsin[{extra}]'"
+        )

@@ -153,7 +153,8 @@ class Item(Record):
     """What is examined.
 
     Which parts are filled depends on `kind`: a prompt has `text`; a response has `text` and usually `prompt`;
-    a chat has `turns`; a training sample has `turns`, or `prompt` and `text` (the response); a skill has `skill`.
+    a chat has `turns`; a training sample has `turns`, or `prompt` and `text` (the response); a skill has
+    `skill`.
     """
 
     kind: Kind
@@ -179,7 +180,9 @@ class Item(Record):
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 over kind and parts, not over origin or metadata. For caches only."""
-        parts = self.model_dump(mode="json", include={"kind", "text", "prompt", "turns", "references", "media"})
+        parts = self.model_dump(
+            mode="json", include={"kind", "text", "prompt", "turns", "references", "media"}
+        )
         if self.skill is not None:
             parts["skill"] = [self.skill.name, self.skill.description, self.skill.headers, self.skill.body]
             parts["files"] = [[f.name, f.size, f.sha256] for f in self.skill.files]

@@ -156,9 +156,9 @@ def choose_threshold(
 ) -> tuple[float, dict[str, JsonValue]]:
     """The cut with the best balanced accuracy that flags at most `MAX_PLAIN_FLAGGED` of the plain rows.
 
-    Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes). Its curve is flat near
-    the top, so that the highest point is decided by noise: the middle of all cuts within one standard error of
-    it is taken, or with `sensitive` the lowest of them, for where plain rows lie far away and a missed harm
+    Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes). Its curve is flat
+    near the top, so that the highest point is decided by noise: the middle of all cuts within one standard
+    error of it is taken, or with `sensitive` the lowest of them, for where plain rows lie far away and a missed harm
     costs more than a flagged twin.
     """
     lowest = (
@@ -182,8 +182,8 @@ def choose_threshold(
     cut = float(cuts[place])
     facts: dict[str, JsonValue] = {
         "threshold_rule": (
-            f"{'lowest' if sensitive else 'middle'} of the cuts within one standard error of the best balanced "
-            f"accuracy on pairs, at most {MAX_PLAIN_FLAGGED:.0%} of plain items flagged"
+            f"{'lowest' if sensitive else 'middle'} of the cuts within one standard error of the best "
+            f"balanced accuracy on pairs, at most {MAX_PLAIN_FLAGGED:.0%} of plain items flagged"
         ),
         "crossfit_sensitivity": float(caught[place]),
         "crossfit_specificity_on_twins": float(passed[place]),
