@@ -158,8 +158,8 @@ def choose_threshold(
 
     Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes). Its curve is flat
     near the top, so that the highest point is decided by noise: the middle of all cuts within one standard
-    error of it is taken, or with `sensitive` the lowest of them, for where plain rows lie far away and a missed harm
-    costs more than a flagged twin.
+    error of it is taken, or with `sensitive` the lowest of them, for where plain rows lie far away and a
+    missed harm costs more than a flagged twin.
     """
     lowest = (
         float(np.quantile(logits[plain], 1 - MAX_PLAIN_FLAGGED, method="higher")) if plain.any() else -np.inf
