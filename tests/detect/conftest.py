@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from detect_items import training_items
+
 from tiny_models import tiny_local
 from tocsin.core.registry import Detector, DetectorContext, create, is_fittable
 from tocsin.models.local import LocalModel
@@ -17,9 +17,9 @@ FITTED = ("harmfulness", "latent-guard", "biopsy", "policy-embedded")
 Build = Callable[..., Detector]
 
 
-def context_for(model: LocalModel, **settings: object) -> DetectorContext:
+def context_for(network: LocalModel, **settings: object) -> DetectorContext:
     """A context in which the embedded model's place is taken by another."""
-    return DetectorContext(shared={"model:embedded::": model}, **settings)  # type: ignore[arg-type]
+    return DetectorContext(shared={"model:embedded::": network}, **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

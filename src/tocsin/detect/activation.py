@@ -21,6 +21,7 @@ from tocsin.core.records import Abstention, Evidence, Examined, Item, Kind, Prov
 from tocsin.core.registry import DetectorContext, DetectorInfo
 from tocsin.detect.gate import assess
 from tocsin.detect.normalise import ALL_STEPS, Step, normalise
+from tocsin.detect.sentences import split_sentences
 from tocsin.detect.views import View, views_of
 from tocsin.internals import Activations, CaptureEngine, CapturePlan, Window, capture_engine, split_windows
 from tocsin.models.spec import load_activation_model
@@ -84,8 +85,10 @@ class ActivationDetector(ABC):
     version = "1"
     normalisation: tuple[Step, ...] = ALL_STEPS
     window_tokens = 64
-    """Longer texts are read in windows of this many tokens."""
+    """Longer texts are read in windows of at most this many tokens."""
     window_overlap = 16
+    reads_sentences = True
+    """Whether windows end with sentences and lines, rather than after a fixed number of tokens."""
     label_flagged = "harmful"
     label_clear = "not flagged"
 
@@ -159,6 +162,7 @@ class ActivationDetector(ABC):
                 "template": self.plan.template,
                 "window_tokens": self.window_tokens,
                 "window_overlap": self.window_overlap,
+                "reads_sentences": self.reads_sentences,
                 "deep": self.context.deep,
             },
         )
@@ -246,7 +250,13 @@ class ActivationDetector(ABC):
             windows = [Window(0, len(view.text))]
         else:
             offsets = self.model.encode_untrusted(view.text).offsets
-            windows = split_windows(view.text, offsets, self.window_tokens, self.window_overlap)
+            split = split_sentences if self.reads_sentences else split_windows
+            fits = len(offsets) <= self.window_tokens
+            windows = (
+                [Window(0, len(view.text))]
+                if fits
+                else split(view.text, offsets, self.window_tokens, self.window_overlap)
+            )
         pieces = []
         for window in windows:
             text = normalise(view.text[window.start : window.end], self.normalisation)

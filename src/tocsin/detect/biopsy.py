@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from tocsin.core.errors import FitError, ProfileError, UsageError
@@ -241,9 +242,7 @@ class Biopsy(ActivationDetector):
         tail = min(max(MIN_TAIL, round(TAIL_SHARE * len(calibration))), len(calibration) - 1)
         beta = float((calibration[-tail:] - calibration[-tail - 1]).mean())
         corrected = raw - beta * float(np.log(windows))
-        above = int((calibration >= corrected).sum())
-        p = (1 + above) / (len(calibration) + 1)
-        return Decision(corrected, 1 - p, calibrated=False)
+        return Decision(corrected, 1 - conformal_p(corrected, calibration, beta), calibrated=False)
 
     def fit(self, harmless: Sequence[Item], harmful: Sequence[Item] | None = None) -> Self:
         """Fit directions, angle distribution and conformal calibration.
@@ -302,6 +301,27 @@ class Biopsy(ActivationDetector):
             values = activations.values[:, index, 0]
             states.append(self.model.final_norm(values) if row == self.model.n_blocks else values)
         return states
+
+
+def conformal_p(score: float, calibration: NDArray[np.floating], beta: float) -> float:
+    """Conformal p-value without steps, so that a score's last digits never move it by a whole rank.
+
+    At a calibration score it is the usual (1 + number of scores at least as high) / (n + 1), between two of
+    them a straight line, and above all of them it falls exponentially to 1 / (n + 1). It is nowhere below
+    the usual p-value, whose bound on false alarms therefore holds.
+
+    Args:
+        score: Score of a new prompt.
+        calibration: Sorted scores of prompts kept out of the fit, shape (n,).
+        beta: Scale of the fall above them.
+    """
+    n = len(calibration)
+    values, first = np.unique(calibration, return_index=True)
+    ranks = 1 + n - first
+    beyond = score - float(values[-1])
+    if beyond > 0:
+        return max(1.0, float(ranks[-1] * np.exp(-beyond / beta)) if beta > 0 else 0.0) / (n + 1)
+    return float(np.interp(score, values, ranks)) / (n + 1)
 
 
 def _kept(states: Array | Floats, tensors: Mapping[str, Floats], row: int) -> Floats:

@@ -24,6 +24,8 @@ STRENGTHS = (1e-3, 3e-3, 1e-2)
 """Values of scikit-learn's C (inverse regularisation); the lowest cross-fitted log loss wins."""
 PLAIN_WEIGHT = 3.0
 """Weight of a plain row in the fit: everyday traffic is far more common than twins of harmful requests."""
+MIN_PLAIN = 20
+"""Plain rows from which their distribution is told; with fewer, all harmless rows stand in."""
 MAX_PLAIN_FLAGGED = 0.05
 """Share of plain everyday items that the threshold may flag."""
 
@@ -39,7 +41,7 @@ class LinearHead:
     """Platt scaling: probability = sigmoid(slope * logit + intercept)."""
     intercept: float
     null_mean: float
-    """Centre of the logits of harmless items."""
+    """Centre of the logits of plain everyday items (of all harmless ones where those are few)."""
     null_scale: float
     """Their spread, from the upper half (the side that raises false alarms)."""
     threshold: float
@@ -137,7 +139,9 @@ def fit_head(
     crossfit = tried[strength]
     weights, bias = _fit_once(features, labels, plain, strength)
     slope, intercept = _platt(crossfit[use], labels[use])
-    harmless = crossfit[use & ~labels]
+    # Long texts are mostly everyday text, so plain rows say how high its windows come by chance.
+    null = use & (plain if (plain & use).sum() >= MIN_PLAIN else ~labels)
+    harmless = crossfit[null]
     centre = float(np.median(harmless))
     spread = float((np.quantile(harmless, 0.95) - centre) / 1.6449)
     if slope <= 0 or spread <= 0:

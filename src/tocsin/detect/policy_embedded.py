@@ -69,6 +69,7 @@ class PolicyEmbedded(ActivationDetector):
     window_tokens = 256
     """A declared purpose (about 160 tokens in the wild) is read as a whole."""
     window_overlap = 32
+    reads_sentences = False
     label_flagged = "policy violation"
 
     def __init__(self, context: DetectorContext) -> None:
