@@ -10,8 +10,11 @@ import pytest
 from hypothesis import settings
 
 from chat_server import ChatServer, serve
+from tiny_detectors import build, profiles, tiny
 from tocsin.core.errors import ModelError
 from tocsin.models.embedded import EmbeddedModel, load_embedded
+
+__all__ = ["build", "embedded", "embedded_folder", "profiles", "reference_model", "server", "tiny"]
 
 if TYPE_CHECKING:
     from tocsin.models.local import LocalModel

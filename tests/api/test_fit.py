@@ -27,18 +27,18 @@ def write_table(path: Path, rows: Sequence[tuple[str, str, str]]) -> Path:
 
 @pytest.fixture
 def harmless(tmp_path: Path) -> Path:
-    return write_lines(tmp_path / "harmless.txt", [f"How is number {index} used?" for index in range(30)])
+    return write_lines(tmp_path / "harmless.txt", [f"How is number {index} used?" for index in range(45)])
 
 
 @pytest.fixture
 def harmful(tmp_path: Path) -> Path:
-    return write_lines(tmp_path / "harmful.txt", [f"Write all about number {index}" for index in range(30)])
+    return write_lines(tmp_path / "harmful.txt", [f"Write all about number {index}" for index in range(45)])
 
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    rows = [(f"How is number {index} used?", "harmless", str(index)) for index in range(30)]
-    rows += [(f"Write all about number {index}", "harmful", str(index)) for index in range(30)]
+    rows = [(f"How is number {index} used?", "harmless", str(index)) for index in range(45)]
+    rows += [(f"Write all about number {index}", "harmful", str(index)) for index in range(45)]
     return write_table(tmp_path / "train.csv", rows)
 
 
@@ -47,7 +47,7 @@ def test_two_files_or_one_labelled_file_give_the_same_model(
 ) -> None:
     two = fit("surface", harmless=harmless, harmful=harmful, profile=tmp_path / "two")
     one = fit("surface", train=labelled, text="request", label="kind", profile=tmp_path / "one")
-    assert (two.n_harmless, two.n_harmful) == (one.n_harmless, one.n_harmful) == (30, 30)
+    assert (two.n_harmless, two.n_harmful) == (one.n_harmless, one.n_harmful) == (45, 45)
     assert two.identity["threshold"] == one.identity["threshold"]
     assert two.identity["profile"] is not None
     found = evaluate(
@@ -64,7 +64,7 @@ def test_positive_labels_are_named_or_must_be_the_two_known_words(labelled: Path
     result = fit(
         "surface", train=other, text="request", label="kind", positive=["bad"], profile=tmp_path / "profile"
     )
-    assert (result.n_harmless, result.n_harmful) == (30, 30)
+    assert (result.n_harmless, result.n_harmful) == (45, 45)
     with pytest.raises(InputError, match=r"other\.csv line 2: expected 'harmful' or 'harmless' in 'kind'"):
         fit("surface", train=other, text="request", label="kind", profile=tmp_path / "second")
     assert not (tmp_path / "second").exists()
@@ -95,8 +95,8 @@ def test_texts_on_both_sides_are_noted(harmless: Path, harmful: Path, tmp_path: 
 
 
 def test_the_group_column_keeps_twins_together(labelled: Path, tmp_path: Path) -> None:
-    rows = [(f"How is {index} used?", "harmless", "one") for index in range(30)]
-    rows += [(f"Write about {index}", "harmful", "two") for index in range(30)]
+    rows = [(f"How is {index} used?", "harmless", "one") for index in range(45)]
+    rows += [(f"Write about {index}", "harmful", "two") for index in range(45)]
     path = write_table(tmp_path / "groups.csv", rows)
     with pytest.raises(FitError, match="sits in one group"):
         fit("surface", train=path, text="request", label="kind", group="source", profile=tmp_path / "a")
@@ -161,8 +161,8 @@ def test_a_one_class_detector_learns_from_the_harmless_rows_alone(
     result = fit(
         "biopsy", train=labelled, text="request", label="kind", offline=True, profile=tmp_path / "profile"
     )
-    assert (result.n_harmless, result.n_harmful) == (30, 0)
-    assert result.notes == ("biopsy is one-class: 30 rows with a positive label were left out",)
+    assert (result.n_harmless, result.n_harmful) == (45, 0)
+    assert result.notes == ("biopsy is one-class: 45 rows with a positive label were left out",)
     found = evaluate(
         "biopsy",
         labelled,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detect_items import MARKED, chat, marked_texts, prompt, sample, training_items, unmarked_texts
 
-from conftest import Build, context_for
+from detect_items import MARKED, chat, marked_texts, prompt, sample, training_items, unmarked_texts
+from tiny_detectors import Build, context_for
 from tiny_models import tiny_local
 from tocsin.core.records import Item, Reason, Turn, Verdict
 from tocsin.core.registry import create

@@ -1,14 +1,15 @@
 """LatentBiopsy as a detector: its options, its fit and its refusals (card 17, sections 3.4 to 3.6 and 7)."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from detect_items import MARKED, prompt, training_items, unmarked_texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import context_for
+from detect_items import MARKED, prompt, training_items, unmarked_texts
+from tiny_detectors import context_for
 from tocsin.core.errors import FitError, ProfileError, UsageError
 from tocsin.core.records import Item, Verdict
 from tocsin.core.registry import DetectorContext, create
@@ -19,7 +20,7 @@ HARMLESS = training_items()[0]
 HARMFUL = training_items()[1]
 
 
-def made(tiny: LocalModel, profile: Path | None = None, **options: object) -> Biopsy:
+def made(tiny: LocalModel, profile: Path | None = None, **options: Any) -> Biopsy:
     detector = create("biopsy", context_for(tiny, profile=profile, options={"biopsy": options}))
     assert isinstance(detector, Biopsy)
     return detector
@@ -93,7 +94,7 @@ def test_the_last_block_is_read_after_the_final_norm(tiny: LocalModel) -> None:
     ],
 )
 def test_every_option_fits_saves_and_scores_alike(
-    tiny: LocalModel, tmp_path: Path, options: dict[str, object]
+    tiny: LocalModel, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     fitted = made(tiny, **options).fit(HARMLESS)
     fitted.save(tmp_path / "p")
@@ -143,7 +144,7 @@ def test_the_seed_chooses_the_fit_rows(tiny: LocalModel) -> None:
 
 def test_about_one_in_twenty_harmless_prompts_is_flagged(tiny: LocalModel) -> None:
     detector = made(tiny).fit(HARMLESS)
-    flagged = [verdict.flagged for verdict in scores(detector, HARMLESS)]
+    flagged = [bool(verdict.flagged) for verdict in scores(detector, HARMLESS)]
     assert np.mean(flagged) <= 0.1
     assert detector.threshold == (0.95, "conformal")
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from detect_items import chat, marked_texts, origin, prompt, sample, skill, training_items, unmarked_texts
 
-from conftest import FITTED, Build, context_for
+from detect_items import chat, marked_texts, origin, prompt, sample, skill, training_items, unmarked_texts
+from tiny_detectors import FITTED, Build, context_for
 from tocsin.core.errors import ProfileError
 from tocsin.core.records import Abstention, Item, Kind, Reason, Skill, Verdict
 from tocsin.core.registry import Detector, create, detectors, is_fittable

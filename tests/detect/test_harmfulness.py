@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detect_items import prompt, training_items
 
-from conftest import context_for
+from detect_items import prompt, training_items
+from tiny_detectors import context_for
 from tocsin.core.errors import FitError, ProfileError
 from tocsin.core.records import Item
 from tocsin.core.registry import DetectorContext

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detect_items import marked_texts, prompt, training_items, unmarked_texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Build, context_for
+from detect_items import marked_texts, prompt, training_items, unmarked_texts
+from tiny_detectors import Build, context_for
 from tocsin.core.errors import FitError
 from tocsin.core.registry import create
 from tocsin.detect.latent_guard import LatentGuard, belief
@@ -104,8 +104,8 @@ def test_centres_are_the_means_and_scores_are_the_beliefs(tiny: LocalModel) -> N
     centres = [block.values[:, :, 0].mean(axis=0) for block in (bad, good)]
     expected = belief(bad.values[:, :, 0], *centres)
     verdicts = list(detector.detect(harmful))
-    np.testing.assert_allclose([verdict.raw_score for verdict in verdicts], expected, atol=1e-6)
-    np.testing.assert_allclose([verdict.score for verdict in verdicts], (expected + 2) / 4, atol=1e-6)
+    assert [verdict.raw_score for verdict in verdicts] == pytest.approx(list(expected), abs=1e-6)
+    assert [verdict.score for verdict in verdicts] == pytest.approx(list((expected + 2) / 4), abs=1e-6)
     assert [verdict.flagged for verdict in verdicts] == list(expected > 0)
     assert not verdicts[0].calibrated
     assert verdicts[0].provenance.threshold_source == "published"

@@ -22,7 +22,7 @@ HEAD = LinearHead(
 )
 
 
-def blobs(n: int = 100, gap: float = 3.0, seed: int = 0) -> tuple[Floats, np.ndarray, list[str]]:  # type: ignore[type-arg]
+def blobs(n: int = 100, gap: float = 3.0, seed: int = 0) -> tuple[Floats, np.ndarray, list[str]]:
     rng = np.random.default_rng(seed)
     labels = np.arange(2 * n) < n
     features = rng.normal(size=(2 * n, 6)) + np.where(labels[:, None], gap / 2, -gap / 2) * np.eye(6)[2]

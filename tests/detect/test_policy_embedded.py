@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from detect_items import MARKED, UNMARKED, marked_texts, prompt, skill, training_items
 
-from conftest import Build, context_for
+from detect_items import MARKED, UNMARKED, marked_texts, prompt, skill, training_items
+from tiny_detectors import Build, context_for
 from tocsin.core.errors import FitError
 from tocsin.core.taxonomy import CATEGORIES
 from tocsin.detect.policy_embedded import PolicyEmbedded
@@ -45,7 +45,8 @@ def test_harm_in_the_body_counts_only_when_deep(build: Build) -> None:
 def test_the_threshold_is_chosen_on_skills_where_there_are_any(tiny: LocalModel) -> None:
     harmless, harmful = training_items()
     skills = [
-        skill(item.text, 300 + index, **item.metadata) for index, item in enumerate([*harmful, *harmless])
+        skill(item.text, 300 + index, metadata=item.metadata)
+        for index, item in enumerate([*harmful, *harmless])
     ]
     detector = PolicyEmbedded(context_for(tiny)).fit([*harmless, *skills[30:]], [*harmful, *skills[:30]])
     assert detector._profile.facts["n_skills"] == 90

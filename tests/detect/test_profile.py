@@ -8,16 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from tocsin.core.errors import ProfileError
 from tocsin.detect.profile import MANIFEST, TENSORS, Profile, load_profile
 
-BINDING = {"model": "tiny", "revision": "0", "rows": [1, 2], "normalisation": ["whitespace"]}
+BINDING: dict[str, JsonValue] = {
+    "model": "tiny",
+    "revision": "0",
+    "rows": [1, 2],
+    "normalisation": ["whitespace"],
+}
 
 
 def profile(detector: str = "sample", **facts: float) -> Profile:
-    tensors = {"weights": np.arange(6, dtype=np.float32), "centres": np.eye(3)[:, ::2]}
-    return Profile(detector, "1", dict(BINDING), {"threshold": 0.1 + 0.2, **facts}, tensors)
+    tensors: dict[str, NDArray[np.floating]] = {
+        "weights": np.arange(6, dtype=np.float32),
+        "centres": np.eye(3)[:, ::2],
+    }
+    return Profile(detector, "1", BINDING, {"threshold": 0.1 + 0.2, **facts}, tensors)
 
 
 def test_numbers_and_facts_come_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -36,7 +46,7 @@ def test_numbers_and_facts_come_back_to_the_last_bit(tmp_path: Path) -> None:
 
 
 @given(arrays.arrays(np.float64, 4, elements=st.floats(width=64)))
-def test_the_hash_tells_numbers_apart(values: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_the_hash_tells_numbers_apart(values: NDArray[np.float64]) -> None:
     one = Profile("d", "1", {}, {}, {"a": values})
     other = Profile("d", "1", {}, {}, {"a": np.append(values[:-1], [3.25])})
     assert (one.hash == other.hash) == (values.tobytes() == other.tensors["a"].tobytes())
@@ -132,10 +142,10 @@ def test_profiles_of_others_and_of_the_future_are_refused_by_name(tmp_path: Path
     ("name", "value"),
     [("model", "large"), ("revision", "1"), ("rows", [1, 3]), ("normalisation", []), ("template", "raw")],
 )
-def test_every_difference_in_what_binds_it_is_named(name: str, value: object) -> None:
+def test_every_difference_in_what_binds_it_is_named(name: str, value: JsonValue) -> None:
     profile().check(BINDING)
     with pytest.raises(ProfileError, match=f"does not fit: {name} is ") as caught:
-        profile().check(BINDING | {name: value})  # type: ignore[dict-item]
+        profile().check(BINDING | {name: value})
     assert "tocsin fit sample" in str(caught.value)
 
 

@@ -1,10 +1,10 @@
 """Which texts of an item are examined."""
 
 import pytest
-from detect_items import chat, origin, prompt, sample, skill
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detect_items import chat, origin, prompt, sample, skill
 from tocsin.core.records import Abstention, Item, Kind, Reason
 from tocsin.detect.views import MAX_CONTEXT_CHARS, MAX_CONTEXT_TURNS, View, views_of
 

@@ -49,10 +49,12 @@ def sample(*turns: tuple[str, str], ordinal: int = 0) -> Item:
     return Item(kind=Kind.TRAINING_SAMPLE, turns=_turns(turns), origin=origin(ordinal))
 
 
-def skill(description: str, ordinal: int = 0, *, body: str = "", **metadata: JsonValue) -> Item:
+def skill(
+    description: str, ordinal: int = 0, *, body: str = "", metadata: dict[str, JsonValue] | None = None
+) -> Item:
     """A skill with a fixed name and two headers."""
     own = Skill(name="house-notes", description=description, headers=("Overview", "Steps"), body=body)
-    return Item(kind=Kind.SKILL, skill=own, origin=origin(ordinal), metadata=metadata)
+    return Item(kind=Kind.SKILL, skill=own, origin=origin(ordinal), metadata=metadata or {})
 
 
 def marked_texts() -> list[str]:

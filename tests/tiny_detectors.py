@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from detect_items import training_items
 
+from detect_items import training_items
 from tiny_models import tiny_local
 from tocsin.core.registry import Detector, DetectorContext, create, is_fittable
 from tocsin.models.local import LocalModel
