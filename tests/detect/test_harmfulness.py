@@ -125,10 +125,17 @@ def test_length_alone_raises_no_false_alarms(real: Harmfulness, size: int) -> No
     assert sum(map(bool, flagged)) <= 2
 
 
-def test_a_harmful_request_in_a_longer_text_is_found_where_it_stands(real: Harmfulness) -> None:
-    _, hiding, spans = documents(4, 16)
+@pytest.mark.parametrize("size", [4, pytest.param(16, marks=pytest.mark.slow)])
+def test_a_request_that_is_flagged_alone_is_mostly_found_in_a_longer_text(
+    real: Harmfulness, size: int
+) -> None:
+    _, hiding, spans = documents(size, 16)
     verdicts = list(real.detect(hiding))
-    assert sum(bool(verdict.flagged) for verdict in verdicts) > 8
+    requests = [item.text[start:end] for item, (start, end) in zip(hiding, spans, strict=True)]
+    alone = [bool(verdict.flagged) for verdict in real.detect(map(prompt, requests))]
+    assert sum(alone) >= 8
+    found = [bool(verdict.flagged) for verdict, flagged in zip(verdicts, alone, strict=True) if flagged]
+    assert np.mean(found) > 0.5
     covered = [
         verdict.evidence[0].start < end and start < verdict.evidence[0].end
         for verdict, (start, end) in zip(verdicts, spans, strict=True)
