@@ -74,7 +74,7 @@ def test_a_row_without_a_label_names_its_line_and_not_its_text(labelled: Path, t
     with labelled.open("a") as file:
         file.write("Secret words,,\n")
     with pytest.raises(
-        InputError, match=r"train\.csv line 62: expected a label in 'kind', got none"
+        InputError, match=r"train\.csv line 92: expected a label in 'kind', got none"
     ) as caught:
         fit("surface", train=labelled, text="request", label="kind", profile=tmp_path / "profile")
     assert "Secret" not in str(caught.value)
