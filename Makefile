@@ -38,8 +38,8 @@ test-slow: test-model ## Run the slow tests
 
 # Every script writes its figures as JSON and says where; tests marked bench compare ratios.
 bench: test-model ## Run the measurements
-	set -e; for script in $(wildcard benchmarks/bench_*.py); do $(TEST_VENV)/bin/python $$script; done
-	$(TEST_VENV)/bin/pytest -m bench -s
+	set -e; for name in startup speed_prompts speed_skills memory accuracy tables; do \
+	$(TEST_VENV)/bin/python benchmarks/$$name.py; done
 
 check: $(TEST_STAMP) ## Lint, check the format and the types
 	$(TEST_VENV)/bin/ruff check
