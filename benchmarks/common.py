@@ -30,6 +30,9 @@ from tocsin.sources.contrast import contrast_items
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
+LOAD_BEFORE = os.getloadavg()[0]
+"""Programs that wanted a core in the minute before; on a busy machine the figures say little."""
+
 Json = dict[str, JsonValue]
 
 
@@ -140,13 +143,6 @@ def matrix_rate(shape: LlamaShape, rows: int = 768, repeats: int = 20) -> float:
     return 2.0 * rows * shape.width * 2 * shape.hidden / best / 1e9
 
 
-def flop_per_token_and_block(shape: LlamaShape) -> float:
-    """Multiplications and additions of one block's matrices for one token (attention scores come on top)."""
-    kv = shape.n_kv_heads * shape.head_width
-    weights = 2 * shape.width * shape.width + 2 * shape.width * kv + 3 * shape.width * shape.hidden
-    return 2.0 * weights
-
-
 def machine() -> Json:
     """CPU, cores, memory, Python, numpy and its BLAS, system."""
     cpu = platform.processor() or platform.machine()
@@ -170,7 +166,7 @@ def machine() -> Json:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": blas,
-        "load_average": [round(value, 2) for value in os.getloadavg()],
+        "load_before": round(LOAD_BEFORE, 2),
     }
 
 

@@ -25,27 +25,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from common import (
     Json,
-    Paired,
     alternate,
-    flop_per_token_and_block,
-    matrix_rate,
     prompt_items,
     result_name,
     short_prompts,
     write_result,
 )
+from work import RecordingEngine, limits
 
 from tocsin.core.records import Item
 from tocsin.core.registry import DetectorContext, create
 from tocsin.detect.harmfulness import Harmfulness, features_of
 from tocsin.detect.normalise import normalise
-from tocsin.internals import Activations, CaptureEngine, Position, PromptTokens
+from tocsin.internals import Activations, CaptureEngine, CapturePlan, Position, PromptTokens
 from tocsin.models.base import Array, length_batches
 from tocsin.models.embedded.model import EmbeddedModel
 from tocsin.models.embedded.torch import load_embedded_torch
 from tocsin.sources.contrast import contrast_items
 
 if TYPE_CHECKING:
+    from transformers import LlamaModel
     from transformers.cache_utils import Cache
 
     from tocsin.models.embedded.torch import EmbeddedTorch
@@ -58,18 +57,15 @@ CENTRE_PROMPTS = 100
 class Published:
     """Latent Guard as published: one prompt at a time, all layers, two centres."""
 
-    def __init__(self, torch_model: EmbeddedTorch, *, with_output_layer: bool) -> None:
+    def __init__(
+        self, torch_model: EmbeddedTorch, centres: Sequence[Array], *, with_output_layer: bool
+    ) -> None:
         self._tokenizer = torch_model.tokenizer
         self._model = torch_model.model if with_output_layer else torch_model.model.model
         marker = "MARKER"
         tail = self._render(marker).split(marker)[1]
         self._n_post = len(self._tokenizer(tail, add_special_tokens=False)["input_ids"])
-
-    def fit(self, harmful: Sequence[str], harmless: Sequence[str]) -> None:
-        """Centres of both classes, shape (layers + 1, width)."""
-        self._centres = [
-            np.mean([self._states(text) for text in side], axis=0) for side in (harmful, harmless)
-        ]
+        self._centres = centres
 
     def judge(self, texts: Sequence[str]) -> list[bool]:
         """Harmful iff the mean over layers of the difference of cosines is above 0."""
@@ -98,19 +94,29 @@ class Published:
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
+def published_centres(model: EmbeddedModel) -> list[Array]:
+    """Centres of harmful and harmless prompts, each of shape (layers + 1, width).
+
+    They come from the numpy engine, which gives the same numbers, as their making is not timed.
+    """
+    rows = tuple(range(model.n_blocks + 1))
+    pairs = contrast_items("requests", split="fit")
+    centres = []
+    for label in ("harmful", "harmless"):
+        texts = [item.text for item in pairs if item.metadata["label"] == label][:CENTRE_PROMPTS]
+        states = CaptureEngine(model).capture(texts, CapturePlan(rows, (Position.INST,))).values[:, :, 0]
+        states[:, -1] = model.final_norm(states[:, -1])  # as transformers gives the last layer
+        centres.append(states.mean(axis=0))
+    return centres
+
+
 class Batched:
     """The detector's plan in PyTorch: same tokens, fewest blocks, sorted batches, shared prefix."""
 
     def __init__(self, torch_model: EmbeddedTorch, detector: Harmfulness) -> None:
-        import torch
-
         self._detector = detector
         self._layout = detector.engine.layout()
-        whole = torch_model.model.model
-        self._model = copy.copy(whole)
-        self._model._modules = dict(whole._modules)
-        self._model.layers = whole.layers[: max(detector.plan.rows)]
-        self._model.norm = torch.nn.Identity()  # hidden states are read before the final norm
+        self._model = _first_blocks(torch_model.model.model, max(detector.plan.rows))
 
     def judge(self, texts: Sequence[str]) -> Array:
         """Logits of the detector's own head."""
@@ -159,15 +165,37 @@ class Batched:
         return np.stack([states[:, spans[one]].mean(axis=1) for one in self._detector.plan.positions], axis=1)
 
 
+def _first_blocks(whole: LlamaModel, blocks: int) -> LlamaModel:
+    """A model of its own that shares the weights of the first blocks and has no final norm.
+
+    Modules cannot be shared: transformers hangs its collection of hidden states on them.
+    """
+    import torch
+
+    config = copy.deepcopy(whole.config)
+    config.num_hidden_layers = blocks
+    with torch.device("meta"):
+        model = type(whole)(config)
+    model.rotary_emb = type(whole.rotary_emb)(config)
+    wanted = model.state_dict().keys()
+    model.load_state_dict(
+        {name: value for name, value in whole.state_dict().items() if name in wanted}, assign=True
+    )
+    model.norm = torch.nn.Identity()  # type: ignore[assignment]
+    model.train(mode=False)
+    return model
+
+
 class Tocsin:
     """The detector with a new capture engine, so that no activation comes from an earlier round."""
 
     def __init__(self, detector: Harmfulness) -> None:
         self._detector = detector
+        self.engine = RecordingEngine(detector.model)
 
     def judge(self, items: Sequence[Item]) -> list[bool | None]:
         """Flags, from items."""
-        self._detector.engine = CaptureEngine(self._detector.model)
+        self._detector.engine = self.engine = RecordingEngine(self._detector.model)
         return [verdict.flagged for verdict in self._detector.detect(items)]
 
 
@@ -178,21 +206,14 @@ def measure(texts: Sequence[str], source: str, *, rounds: int, profile: Path | N
         message = "expected the package's own harmfulness detector with the embedded model."
         raise SystemExit(message)
     torch_model = load_embedded_torch()
-    published = Published(torch_model, with_output_layer=True)
-    headless = Published(torch_model, with_output_layer=False)
-    pairs = contrast_items("requests", split="fit")
-    sides = [
-        [item.text for item in pairs if item.metadata["label"] == label][:CENTRE_PROMPTS]
-        for label in ("harmful", "harmless")
-    ]
-    published.fit(*sides)
-    headless.fit(*sides)
+    centres = published_centres(detector.model)
+    published = Published(torch_model, centres, with_output_layer=True)
+    headless = Published(torch_model, centres, with_output_layer=False)
     batched = Batched(torch_model, detector)
     tocsin = Tocsin(detector)
     items = prompt_items(texts, "prompts")
     largest_difference = _check(batched, detector, texts[:BATCH])
     tocsin.judge(items[:BATCH])  # weights are made ready, caches of the system are warm
-    rate = matrix_rate(detector.model.files.shape)
     ways: dict[str, Callable[[], object]] = {
         "tocsin": lambda: tocsin.judge(items),
         "published": lambda: published.judge(texts),
@@ -200,7 +221,6 @@ def measure(texts: Sequence[str], source: str, *, rounds: int, profile: Path | N
         "batched transformers": lambda: batched.judge(texts),
     }
     timed = alternate(ways, rounds)
-    rate = max(rate, matrix_rate(detector.model.files.shape))
     return {
         "n": len(texts),
         "prompts": source,
@@ -210,7 +230,9 @@ def measure(texts: Sequence[str], source: str, *, rounds: int, profile: Path | N
         "prompts_per_second": {name: len(texts) / timed.median(name) for name in ways},
         "tocsin_times_faster_than": {name: timed.ratio(name, "tocsin") for name in ways if name != "tocsin"},
         "largest_difference_to_transformers": largest_difference,
-        **_limits(detector, texts, timed, rate),
+        **limits(
+            tocsin.engine, detector.plan, detector.model.files.shape, len(texts), timed.median("tocsin")
+        ),
     }
 
 
@@ -223,29 +245,6 @@ def _check(batched: Batched, detector: Harmfulness, texts: Sequence[str]) -> flo
         message = f"expected the two engines to agree, but they differ by {difference:g}."
         raise SystemExit(message)
     return difference
-
-
-def _limits(detector: Harmfulness, texts: Sequence[str], timed: Paired, gflops: float) -> Json:
-    """Work of the plan, and the rate at which the machine's matrix products alone would do it."""
-    assert isinstance(detector.model, EmbeddedModel)
-    shape = detector.model.files.shape
-    layout, blocks = detector.engine.layout(), max(detector.plan.rows)
-    own = [len(layout.build(normalise(text, detector.normalisation)).ids) for text in texts]
-    prefix = len(layout.prefix)
-    matrices = float(sum(own)) * blocks * flop_per_token_and_block(shape)
-    # Scores and weighted sums over all keys, as they are computed before the causal mask.
-    attention = sum(4.0 * shape.width * length * (prefix + length) for length in own) * blocks
-    flop = matrices + attention
-    return {
-        "tokens_per_prompt": sum(own) / len(own),
-        "shared_prefix_tokens": prefix,
-        "blocks": blocks,
-        "flop_per_prompt": flop / len(texts),
-        "attention_share_of_flop": attention / flop,
-        "matrix_rate_gflops": gflops,
-        "share_of_matrix_rate": flop / timed.median("tocsin") / (gflops * 1e9),
-        "ceiling_prompts_per_second": len(texts) * gflops * 1e9 / flop,
-    }
 
 
 def main() -> None:

@@ -28,18 +28,15 @@ from common import (
     ROOT,
     Json,
     alternate,
-    flop_per_token_and_block,
-    matrix_rate,
     needed_data_folder,
     result_name,
     write_result,
 )
+from work import RecordingEngine, limits
 
 from tocsin.core.records import Item
 from tocsin.core.registry import DetectorContext, create
-from tocsin.detect.normalise import normalise
 from tocsin.detect.policy_embedded import PolicyEmbedded
-from tocsin.internals import CaptureEngine, Position
 from tocsin.models.embedded.model import EmbeddedModel
 from tocsin.sources import open_source
 
@@ -108,6 +105,7 @@ class Ours:
             message = "expected the package's own policy-embedded with the embedded model."
             raise SystemExit(message)
         self.detector, self.model = detector, detector.model
+        self.engine = RecordingEngine(self.model)
 
     def read(self) -> list[Item]:
         """Items with their format findings; their text is dropped by the caller."""
@@ -115,32 +113,9 @@ class Ours:
 
     def judge(self) -> int:
         """Read, check and judge, with nothing kept from an earlier round."""
-        self.detector.engine = CaptureEngine(self.model)
+        self.detector.engine = self.engine = RecordingEngine(self.model)
         verdicts = self.detector.detect(open_source(self._folder).items())
         return sum(verdict.flagged is True for verdict in verdicts)
-
-    def limits(self, seconds: float) -> Json:
-        """Work of the plan, and the rate at which the machine's matrix products alone would do it."""
-        shape, plan = self.model.files.shape, self.detector.plan
-        layout, blocks = self.detector.engine.layout(), max(plan.rows)
-        with_tail = not {Position.POST, Position.TAIL}.isdisjoint(plan.positions)
-        purposes = [item.skill.purpose for item in self.read() if item.skill is not None]
-        own = [
-            len(layout.build(normalise(purpose, self.detector.normalisation), with_tail=with_tail).ids)
-            for purpose in purposes
-            if purpose.strip()
-        ]
-        attention = sum(4.0 * shape.width * n * (len(layout.prefix) + n) for n in own) * blocks
-        flop = sum(own) * blocks * flop_per_token_and_block(shape) + attention
-        gflops = matrix_rate(shape)
-        return {
-            "tokens_per_skill": sum(own) / len(own),
-            "blocks": blocks,
-            "flop_per_skill": flop / len(own),
-            "matrix_rate_gflops": gflops,
-            "share_of_matrix_rate": flop / seconds / (gflops * 1e9),
-            "ceiling_skills_per_second": len(own) * gflops * 1e9 / flop,
-        }
 
 
 def offline_environment() -> dict[str, str]:
@@ -190,7 +165,7 @@ def measure(skills: Path, *, rounds: int, profile: Path | None, scratch: Path) -
             "policy-embedded": timed.ratio("peer", "policy-embedded"),
             "tocsin scan": timed.ratio("skill-scanner scan-all", "tocsin scan"),
         },
-        **ours.limits(timed.median("policy-embedded") - timed.median("reading and format checks")),
+        **limits(ours.engine, ours.detector.plan, ours.model.files.shape, n, timed.median("policy-embedded")),
     }
 
 

@@ -1,4 +1,4 @@
-"""What a new user waits for and downloads: import, help, a first scan, wheels, installed size, cache.
+"""What a new user waits for and downloads: import, help, a first scan, wheels, installed size, cache."""
 
 from __future__ import annotations
 

@@ -1,0 +1,301 @@
+"""Write the tables of the pages from the files in benchmarks/results.
+
+On any page in docs a table stands between `<!-- results: NAME -->` and `<!-- end -->`; everything else is
+written by hand. With `--check` nothing is written, and the program ends with 1 where pages and files differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, ROOT
+
+from tocsin.detect.shipped import profiles_folder
+
+PAGES = ROOT / "docs"
+MARKED = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MISSING = "Not measured yet.\n"
+
+# What json.loads gives; the files are our own, so a missing key is a mistake here and stops the program.
+Result = Mapping[str, Any]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are set right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def percent(rate: Result) -> str:
+    """A share with its interval, in per cent."""
+    if rate["value"] is None:
+        return "-"
+    return f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
+
+
+def area(rate: Result) -> str:
+    """A ranking figure with its interval."""
+    if rate["value"] is None:
+        return "-"
+    return f"{rate['value']:.3f} ({rate['low']:.3f} to {rate['high']:.3f})"
+
+
+def times(ratio: Result) -> str:
+    """A ratio with its spread over the rounds."""
+    return f"{ratio['median']:.1f} ({ratio['lowest']:.1f} to {ratio['highest']:.1f})"
+
+
+def made_by(result: Result) -> str:
+    """The line under a table: machine, date, commit and command."""
+    machine = result["machine"]
+    return (
+        f"\n{machine['cpu']}, {machine['usable_cores']} cores, {machine['memory_gb']:.0f} GB; Python "
+        f"{machine['python']}, numpy {machine['numpy']}; load before {machine['load_before']:.1f}; "
+        f"{result['date'][:10]}, commit {result['commit']}: `{result['command']}`\n"
+    )
+
+
+def speed_prompts(result: Result) -> str:
+    """Rates of the ways to read prompts."""
+    rows = [
+        [
+            name,
+            f"{rate:.1f}",
+            "1" if name == "tocsin" else times(result["tocsin_times_faster_than"][name]),
+            f"{len_seconds(result, name):.1f}",
+        ]
+        for name, rate in result["prompts_per_second"].items()
+    ]
+    head = ["way", "prompts/s", "tocsin is faster by", f"seconds for {result['n']:,}"]
+    return table(head, rows) + (
+        f"\n{result['n']:,} {result['prompts']}, {result['rounds']} rounds, medians; in brackets lowest and "
+        f"highest round. {_limits(result, 'prompt')} Largest difference of an activation to transformers: "
+        f"{result['largest_difference_to_transformers']:.1e}.\n"
+    )
+
+
+def len_seconds(result: Result, name: str) -> float:
+    """Seconds of one way at its median rate."""
+    return float(result["n"] / result["prompts_per_second"][name])
+
+
+def memory(result: Result) -> str:
+    """Peak memory by detector and size."""
+    rows = [
+        [row["detector"], f"{row['n']:,}", f"{row['peak_mb']:.0f}", f"{row['prompts_per_second']:.0f}"]
+        for row in sorted(result["scans"], key=lambda row: (row["detector"], row["n"]))
+    ]
+    return table(["detector", "prompts", "peak MB", "prompts/s"], rows)
+
+
+def speed_skills(result: Result) -> str:
+    """Rates on skills, beside the peer."""
+    ratios = result["ratio_to_peer"]
+    rows = [
+        [name, f"{rate:.1f}", times(ratios[name]) if name in ratios else "1"]
+        for name, rate in result["skills_per_second"].items()
+    ]
+    return table(["way", "skills/s", "times the peer's rate"], rows) + (
+        f"\n{result['n']} skills, {result['rounds']} rounds, medians; peer {result['peer']['package']} "
+        f"({', '.join(result['peer']['analysers'])}). Whole commands stand beside the peer's whole command. "
+        f"{_limits(result, 'skill')}\n"
+    )
+
+
+def _limits(result: Result, item: str) -> str:
+    """What the work is, and how near to the machine's own rate it is done."""
+    return (
+        f"{result['tokens_per_item']:.1f} tokens a {item} after {result['shared_prefix_tokens']} "
+        f"shared ones, {result['blocks']} blocks, {result['gflop_per_item']:.2f} GFLOP a {item}; matrix "
+        f"rate {result['matrix_rate_gflops']:.0f} GFLOP/s, {result['share_of_matrix_rate']:.0%} of it reached; "
+        f"ceiling {result['ceiling_items_per_second']:.0f} {item}s/s."
+    )
+
+
+def startup(result: Result) -> str:
+    """Start-up times and sizes."""
+    names = {
+        "bare_python": "`python -c pass`",
+        "import_tocsin": "`import tocsin`",
+        "help": "`tocsin --help`",
+        "scan_one_prompt": "`tocsin scan` of one prompt",
+    }
+    rows = [
+        [
+            names[name],
+            f"{one['median_s']:.3f} ({one['lowest_s']:.3f} to {one['highest_s']:.3f})",
+            "-" if one["target_s"] is None else f"{one['target_s']:g}",
+        ]
+        for name, one in result["startup"].items()
+        if name in names
+    ]
+    text = table(["what", "seconds, median (lowest to highest)", "target"], rows)
+    if "sizes" in result:
+        sizes = result["sizes"]
+        text += "\n" + table(
+            ["what", "MB"],
+            [
+                ["wheels of the core install", f"{sizes['wheels_mb']:.1f}"],
+                ["embedded model", f"{sizes['model_wheel_mb']:.1f}"],
+                ["build backend", f"{sizes['build_backend_mb']:.1f}"],
+                [
+                    f"download of `make demo`, together (target {sizes['download_target_mb']})",
+                    f"{sizes['download_mb']:.1f}",
+                ],
+                ["installed", f"{sizes['installed_mb']:.1f}"],
+                ["cache (`TOCSIN_HOME`)", f"{sizes['cache_mb']:.1f}"],
+            ],
+        )
+    return text
+
+
+def accuracy(result: Result) -> str:
+    """Rankings and flagged shares of one detector."""
+    rankings = [
+        [
+            name.replace("_", " "),
+            area(one["auroc"]),
+            f"{one['auroc_abstentions_against']:.3f}",
+            percent(one["recall_at_fpr"]["0.01"]),
+            percent(one["recall_at_fpr"]["0.05"]),
+            _best_baseline(one["surface_baselines"]),
+        ]
+        for name, one in result["comparisons"].items()
+    ]
+    shares = [
+        [
+            name.replace("_", " "),
+            f"{one['n']:,}",
+            f"{one['scored_share']:.1%}",
+            percent(one["flagged"]),
+            percent(one["flagged_abstentions_against"]),
+        ]
+        for name, one in result["sets"].items()
+    ]
+    head = ["sets", "AUROC", "abstentions against", "caught at 1 % FPR", "caught at 5 % FPR", "surface alone"]
+    return (
+        table(head, rankings)
+        + "\n"
+        + table(["set", "rows", "scored", "flagged", "flagged, abstentions against"], shares)
+    )
+
+
+def _best_baseline(baselines: Mapping[str, float | None]) -> str:
+    """The surface baseline that tells most (in either direction), with the bag of words beside it."""
+    single = {
+        name: value for name, value in baselines.items() if value is not None and name != "bag_of_words"
+    }
+    strongest = max(single, key=lambda name: abs(single[name] - 0.5))
+    bag = baselines.get("bag_of_words")
+    words = "" if bag is None else f"; words {bag:.2f}"
+    return f"{strongest.replace('_', ' ')} {single[strongest]:.2f}{words}"
+
+
+def policy_embedded(result: Result) -> str:
+    """As `accuracy`, with the real skills and the held-back purposes of our own set."""
+    skills, own = result["skills"], result["held_back_skills"]["skills"]
+    rows = [
+        ["skills of reputable publishers", *_share_cells(skills["reputable"])],
+        ["skills of the wild registry (published: 8.84 % harmful)", *_share_cells(skills["wild"])],
+        ["held-back harmful purposes of our own set", *_share_cells(own["harmful"])],
+        ["their harmless twins", *_share_cells(own["harmless"])],
+        ["held-back plain purposes", *_share_cells(result["held_back_skills"]["plain_skills"]["harmless"])],
+    ]
+    category = own["category"]["all_scored"]
+    return (
+        table(["skills", "n", "abstained", "flagged"], rows)
+        + f"\nCategory right on the held-back harmful purposes: {percent(category)}.\n\n"
+        + accuracy(result)
+    )
+
+
+def _share_cells(one: Result) -> list[str]:
+    return [f"{one['n']:,}", f"{one['abstained']}", percent(one["flagged"])]
+
+
+def biopsy(result: Result) -> str:
+    """The one-class study: settings and fit sources, beside the punctuation rule."""
+    study = result["one_class_study"]
+    rows = []
+    for setting, sources in study.items():
+        if not isinstance(sources, dict):
+            continue
+        for source, figures in sources.items():
+            one = figures["advbench_vs_alpaca"]
+            rows.append(
+                [
+                    f"{setting}; fitted on {source}",
+                    area(one["auroc"]),
+                    f"{one['average_precision']['value']:.3f}",
+                    percent(one["recall_at_fpr"]["0.01"]),
+                    f"{one['surface_baselines']['final_punctuation']:.3f}",
+                    area(figures["advbench_vs_xstest_safe"]["auroc"]),
+                ]
+            )
+    head = ["setting", "AUROC AdvBench/Alpaca", "AUPRC", "caught at 1 % FPR", "no final punctuation"]
+    return (
+        table([*head, "AUROC AdvBench/XSTest safe"], rows) + "\nThe shipped profile:\n\n" + accuracy(result)
+    )
+
+
+TABLES: dict[str, Callable[[Result], str]] = {
+    "speed_prompts": speed_prompts,
+    "memory": memory,
+    "speed_skills": speed_skills,
+    "startup": startup,
+    "accuracy-harmfulness": accuracy,
+    "accuracy-latent-guard": accuracy,
+    "accuracy-surface": accuracy,
+    "accuracy-biopsy": biopsy,
+    "accuracy-policy-embedded": policy_embedded,
+}
+
+
+def result_file(name: str) -> Path:
+    """The file of a result; accuracy is that of the profile that ships."""
+    detector = name.removeprefix("accuracy-")
+    manifest = profiles_folder() / detector / "profile.json"
+    if detector != name and manifest.is_file():
+        return RESULTS / f"{name}-{json.loads(manifest.read_text('utf-8'))['hash']}.json"
+    return RESULTS / f"{name}.json"
+
+
+def filled(page: str) -> str:
+    """The page with every table made anew."""
+
+    def make(match: re.Match[str]) -> str:
+        start, name, end = match.groups()
+        path = result_file(name)
+        if not path.is_file():
+            return f"{start}{MISSING}{end}"
+        result = json.loads(path.read_text("utf-8"))
+        return f"{start}{TABLES[name](result)}{made_by(result)}{end}"
+
+    return MARKED.sub(make, page)
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    parser = argparse.ArgumentParser(description="Fill the tables of the pages.")
+    parser.add_argument("--check", action="store_true", help="only say which pages are out of date")
+    asked = parser.parse_args()
+    outdated = 0
+    for path in sorted(PAGES.rglob("*.md")):
+        page = path.read_text("utf-8")
+        made = filled(page)
+        if made != page:
+            outdated += 1
+            print(f"{path.relative_to(ROOT)} {'is out of date' if asked.check else 'written'}")
+            if not asked.check:
+                path.write_text(made, "utf-8")
+    return int(asked.check and outdated > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
