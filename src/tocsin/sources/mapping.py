@@ -15,6 +15,8 @@ from tocsin.sources.limits import Limits
 from tocsin.sources.rows import Row
 
 _METADATA_CHARS = 2_000
+_METADATA_NODES = 100
+"""Brackets of a nested value that is kept as it is, and so its depth; more are kept as text."""
 _CACHED_PLANS = 256
 _INT64 = 1 << 63
 
@@ -190,8 +192,11 @@ class RowMapper:
             return value if math.isfinite(value) else str(value)
         if isinstance(value, str):
             return storable_text(value[:_METADATA_CHARS])
-        shown = json.dumps(value, ensure_ascii=False, default=str)
-        if len(shown) > _METADATA_CHARS:
+        try:
+            shown = json.dumps(value, ensure_ascii=False, default=str)
+        except RecursionError:
+            return "(nested too deeply to be kept)"
+        if len(shown) > _METADATA_CHARS or shown.count("[") + shown.count("{") > _METADATA_NODES:
             return storable_text(shown[:_METADATA_CHARS])
         result: JsonValue = json.loads(storable_text(shown))
         return result
