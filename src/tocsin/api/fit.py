@@ -219,6 +219,7 @@ def _labelled(
     wanted = {HARMFUL} if positive is None else {value.strip() for value in positive}
     known = {HARMFUL, HARMLESS} if positive is None else None
     sides: dict[bool, list[Item]] = {False: [], True: []}
+    seen: set[str | None] = set()
     for item in items:
         found = label_text(item.metadata.get(column))
         if found is None and item.problem is None:
@@ -230,7 +231,13 @@ def _labelled(
                 "Name the labels of harmful rows: --positive."
             )
             raise InputError(message, path=path, line=item.origin.line)
+        seen.add(found)
         sides[found in wanted].append(item)
+    absent = sorted(wanted - seen) if positive is not None else []
+    if absent:
+        # Rows of a misspelt label would be learned as harmless, and a one-class detector would not notice.
+        message = f"expected rows whose '{column}' is '{absent[0]}', got none. Check --label and --positive."
+        raise InputError(message, path=path)
     return sides
 
 
