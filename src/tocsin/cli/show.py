@@ -31,9 +31,10 @@ def drop_stdout() -> None:
 
 
 def notice(text: str) -> None:
-    """One line for people, to standard error."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """One line for people, to standard error. Nobody reading it must not change the exit code."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def table_text(table: Table) -> str:
