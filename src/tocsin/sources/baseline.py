@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
@@ -104,7 +103,11 @@ class Baseline:
         return cls(findings)
 
     def save(self, path: Path | str) -> None:
-        """Write the baseline, sorted, so that versions compare line by line; the file is replaced whole."""
+        """Write the baseline, sorted, so that versions compare line by line; the file is replaced whole.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
         path = Path(path)
         findings = sorted(
             self._findings.values(), key=lambda finding: (finding.detector, finding.content_hash)
@@ -115,6 +118,12 @@ class Baseline:
                 finding.model_dump(mode="json", by_alias=True, exclude_defaults=True) for finding in findings
             ],
         }
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as stream:
-            stream.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-        os.replace(stream.name, path)  # noqa: PTH105 - the name is a string here
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            part.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            reason = (error.strerror or "unknown error").lower()
+            message = f"expected a file that can be written, got: {reason}. Choose another place."
+            raise InputError(message, path=path) from error
