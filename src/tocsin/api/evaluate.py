@@ -149,7 +149,7 @@ def _check_labels(source: Source, column: str, wanted: Sequence[str]) -> list[st
     for item in source.items():
         rows += 1
         found = label_text(item.metadata.get(column))
-        if found is not None and (found in seen or len(seen) < _MAX_LABELS):
+        if found is not None and (found in seen or found in wanted or len(seen) < _MAX_LABELS):
             seen[found] += 1
     if not seen:
         message = f"expected labels in the column '{column}', got none in {rows} rows. Check --label."
