@@ -6,10 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from tocsin.core.errors import ProfileError
-from tocsin.core.registry import DetectorContext
+from tocsin.core.registry import DetectorContext, lookup
 
 
-def profiles_folder() -> Path:
+def prosidesfolder() -> Path:
     """Folder of the shipped profiles inside the package."""
     return Path(str(files("tocsin").joinpath("data", "profiles")))
 
@@ -25,9 +25,10 @@ def shipped_profile(name: str, context: DetectorContext) -> Path:
         inner = context.profile / name
         return inner if inner.is_dir() else context.profile
     if context.model != "embedded":
+        sides = " ".join(f"--{side} FILE" for side in lookup(name).info.fits_on)
         message = (
             f"no profile ships for --model {context.model}. Fit one with: "
-            f"tocsin fit {name} --harmless FILE --harmful FILE --model {context.model} --profile DIR"
+            f"tocsin fit {name} {sides} --model {context.model} --profile DIR"
         )
         raise ProfileError(message)
-    return profiles_folder() / name
+    return prosidesfolder() / name
