@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.records import Reason
-from tocsin.detect.gate import assess
+from tocsin.detect.gate import MAX_CHARS_FOR_LANGUAGE, assess, unread_stretches
 from tocsin.sources.contrast import contrast_items
 
 DATA = os.environ.get("TOCSIN_DATA")
@@ -223,3 +223,14 @@ def test_public_chinese_comments_are_not_judged() -> None:
 def test_public_programs_are_named_as_such(path: str) -> None:
     programs = _programs(path)
     assert sum(reason(program) is Reason.CODE for program in programs) >= 0.99 * len(programs)
+
+
+def test_a_stretch_in_another_language_is_named_behind_an_english_beginning() -> None:
+    english = "The garden needs water in the evening and shade at noon, says the book about old roses. " * 30
+    german = "Der Garten braucht am Abend Wasser und mittags Schatten, sagt das Buch der alten Rosen. " * 30
+    found = unread_stretches(english + german)
+    assert found
+    assert all(problem.reason is Reason.LANGUAGE for _, _, problem in found)
+    assert found[-1][1] == len(english + german)
+    assert min(start for start, _, _ in found) >= len(english) - MAX_CHARS_FOR_LANGUAGE
+    assert unread_stretches(english) == []

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from tocsin.core.records import Abstention, Evidence, Examined, Item, Kind, Provenance, Reason, Turn, Verdict
 from tocsin.core.registry import DetectorContext, DetectorInfo
-from tocsin.detect.gate import assess
+from tocsin.detect.gate import assess, unread_stretches
 from tocsin.detect.normalise import ALL_STEPS, Step, normalise
 from tocsin.detect.sentences import split_sentences
 from tocsin.detect.views import View, views_of
@@ -210,8 +210,21 @@ class ActivationDetector(ABC):
             if problem is not None:
                 refused.append((view, problem))
                 continue
+            unread = unread_stretches(view.text, self.info.languages)
+            pieces = [
+                piece
+                for piece in self._windows(replace(view, context=self._fitting(view.context)))
+                if not any(start <= piece.window.start < end for start, end, _ in unread)
+            ]
+            if unread and not pieces:
+                refused.append((view, unread[0][2]))
+                continue
             ready.parts.append(view.part)
-            ready.pieces += self._windows(replace(view, context=self._fitting(view.context)))
+            ready.pieces += pieces
+            ready.left_out += [
+                f"{view.part} {start}-{end}: {problem.reason.value} ({problem.detail})"
+                for start, end, problem in unread
+            ]
         if not ready.pieces:
             # "No text" is the least telling reason, so any other goes first.
             reasons = sorted((problem for _, problem in refused), key=lambda x: x.reason is Reason.EMPTY)

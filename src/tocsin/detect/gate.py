@@ -53,6 +53,31 @@ _CONFIDENT = 0.60
 _SURE = 0.95
 
 
+def unread_stretches(text: str, languages: Collection[str] = ("en",)) -> list[tuple[int, int, Abstention]]:
+    """Stretches of a long text that cannot be judged although the text as a whole can.
+
+    The text is cut at white space into stretches of at most `MAX_CHARS_FOR_LANGUAGE` characters. A stretch
+    in another
+    language or script, or an encoded one, is named with its first and past-the-last character, so that
+    nothing can
+    hide behind an English beginning. Code inside a longer text is read like the rest.
+    """
+    if len(text) <= MAX_CHARS_FOR_LANGUAGE:
+        return []
+    found = []
+    start = 0
+    while start < len(text):
+        end = min(start + MAX_CHARS_FOR_LANGUAGE, len(text))
+        if end < len(text):
+            space = text.rfind(" ", start + MAX_CHARS_FOR_LANGUAGE // 2, end)
+            end = space + 1 if space >= 0 else end
+        problem = assess(text[start:end], languages)
+        if problem is not None and problem.reason in {Reason.LANGUAGE, Reason.ENCODED}:
+            found.append((start, end, problem))
+        start = end
+    return found
+
+
 def assess(text: str, languages: Collection[str] = ("en",)) -> Abstention | None:
     """Why a detector for these languages cannot judge the text, or None when it can.
 
