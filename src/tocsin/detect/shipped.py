@@ -9,7 +9,7 @@ from tocsin.core.errors import ProfileError
 from tocsin.core.registry import DetectorContext, lookup
 
 
-def prosidesfolder() -> Path:
+def profiles_folder() -> Path:
     """Folder of the shipped profiles inside the package."""
     return Path(str(files("tocsin").joinpath("data", "profiles")))
 
@@ -31,4 +31,4 @@ def shipped_profile(name: str, context: DetectorContext) -> Path:
             f"tocsin fit {name} {sides} --model {context.model} --profile DIR"
         )
         raise ProfileError(message)
-    return prosidesfolder() / name
+    return profiles_folder() / name
