@@ -33,6 +33,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 LOAD_BEFORE = os.getloadavg()[0]
 """Programs that wanted a core in the minute before; on a busy machine the figures say little."""
 
+QUIET = 0.5
+"""Load up to which a machine counts as quiet."""
+
 Json = dict[str, JsonValue]
 
 
@@ -203,6 +206,10 @@ def write_result(name: str, figures: Json) -> Path:
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
+    if LOAD_BEFORE > QUIET:
+        print(
+            f"the machine was busy (load {LOAD_BEFORE:.1f}): measure again when it is quiet", file=sys.stderr
+        )
     path.write_text(json.dumps(record, indent=1, ensure_ascii=True) + "\n", "utf-8")
     print(f"{path.relative_to(ROOT)} written", file=sys.stderr)
     return path

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from common import Json, rate_json
 from pydantic import JsonValue
@@ -82,7 +83,7 @@ def comparison(harmful: Scored, harmless: Scored, *, groups: str | None = None) 
         for one, label in zip(verdicts, labels, strict=True)
     ]
     texts = [items[row].text or _purpose(items[row]) for row in kept]
-    audit = confound_audit(texts, kept_labels, kept_groups)
+    audit = _audit(tuple(texts), tuple(kept_labels), tuple(kept_groups) if kept_groups else None)
     recalls: Json = {f"{fpr:.2f}": rate_json(rate) for fpr, rate in ranked.recall_at_fpr.items()}
     return {
         "n_harmful": len(harmful.items),
@@ -94,6 +95,14 @@ def comparison(harmful: Scored, harmless: Scored, *, groups: str | None = None) 
         "recall_at_fpr": recalls,
         "surface_baselines": {name: None if math.isnan(value) else value for name, value in audit.items()},
     }
+
+
+@lru_cache(maxsize=16)
+def _audit(
+    texts: tuple[str, ...], labels: tuple[bool, ...], groups: tuple[str, ...] | None
+) -> dict[str, float]:
+    # The same for all detectors that score the same rows.
+    return confound_audit(texts, labels, groups)
 
 
 def raw_of(verdict: Verdict) -> float:

@@ -75,7 +75,8 @@ def speed_prompts(result: Result) -> str:
     head = ["way", "prompts/s", "tocsin is faster by", f"seconds for {result['n']:,}"]
     return table(head, rows) + (
         f"\n{result['n']:,} {result['prompts']}, {result['rounds']} rounds, medians; in brackets lowest and "
-        f"highest round. {_limits(result, 'prompt')} Largest difference of an activation to transformers: "
+        f"highest round. PyTorch threads: {result['pytorch_threads']}. {_limits(result, 'prompt')} Largest "
+        f"difference of an activation to transformers: "
         f"{result['largest_difference_to_transformers']:.1e}.\n"
     )
 
@@ -110,10 +111,12 @@ def speed_skills(result: Result) -> str:
 
 def _limits(result: Result, item: str) -> str:
     """What the work is, and how near to the machine's own rate it is done."""
+    reached = (
+        f"{result['matrix_rate_gflops']:.0f} GFLOP/s, {result['share_of_matrix_rate']:.0%} of it reached"
+    )
     return (
-        f"{result['tokens_per_item']:.1f} tokens a {item} after {result['shared_prefix_tokens']} "
-        f"shared ones, {result['blocks']} blocks, {result['gflop_per_item']:.2f} GFLOP a {item}; matrix "
-        f"rate {result['matrix_rate_gflops']:.0f} GFLOP/s, {result['share_of_matrix_rate']:.0%} of it reached; "
+        f"{result['tokens_per_item']:.1f} tokens a {item} after {result['shared_prefix_tokens']} shared ones, "
+        f"{result['blocks']} blocks, {result['gflop_per_item']:.2f} GFLOP a {item}; matrix rate {reached}; "
         f"ceiling {result['ceiling_items_per_second']:.0f} {item}s/s."
     )
 
