@@ -115,8 +115,8 @@ def _limits(result: Result, item: str) -> str:
         f"{result['matrix_rate_gflops']:.0f} GFLOP/s, {result['share_of_matrix_rate']:.0%} of it reached"
     )
     return (
-        f"{result['tokens_per_item']:.1f} tokens a {item} after {result['shared_prefix_tokens']} shared ones, "
-        f"{result['blocks']} blocks, {result['gflop_per_item']:.2f} GFLOP a {item}; matrix rate {reached}; "
+        f"{result['tokens_per_item']:.1f} tokens a {item} after {result['shared_prefix_tokens']} shared "
+        f"ones, {result['blocks']} blocks, {result['gflop_per_item']:.2f} GFLOP a {item}; matrix rate {reached}; "
         f"ceiling {result['ceiling_items_per_second']:.0f} {item}s/s."
     )
 
