@@ -116,7 +116,8 @@ def _limits(result: Result, item: str) -> str:
     )
     return (
         f"{result['tokens_per_item']:.1f} tokens a {item} after {result['shared_prefix_tokens']} shared "
-        f"ones, {result['blocks']} blocks, {result['gflop_per_item']:.2f} GFLOP a {item}; matrix rate {reached}; "
+        f"ones, {result['blocks']} blocks, {result['gflop_per_item']:.2f} GFLOP a {item}; "
+        f"matrix rate {reached}; "
         f"ceiling {result['ceiling_items_per_second']:.0f} {item}s/s."
     )
 
