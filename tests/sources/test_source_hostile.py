@@ -12,6 +12,7 @@ import pytest
 from source_inputs import SKILL, one_skill, read, rules, write
 
 from tocsin.core.errors import InputError
+from tocsin.core.records import Item
 from tocsin.sources import open_source
 
 SECONDS = 30
@@ -225,3 +226,17 @@ def test_examined_text_never_appears_in_problems_findings_or_notes(tmp_path: Pat
         said = [finding.message for finding in item.findings] + list(item.partial)
         said += [item.problem.detail] if item.problem else []
         assert word not in " ".join(said)
+
+
+@pytest.mark.parametrize("depth", [40, 120, 700, 990])
+def test_an_id_nested_deeply_is_kept_as_text_and_ends_no_scan(tmp_path: Path, depth: int) -> None:
+    path = tmp_path / "rows.jsonl"
+    nested = "[" * depth + "]" * depth
+    path.write_text(
+        f'{{"id": {nested}, "prompt": "How are roses cut?"}}\n{{"prompt": "And lilies?"}}\n', "utf-8"
+    )
+    first, second = open_source(path).items()
+    assert second.text == "And lilies?"
+    if first.problem is None:
+        assert first.text == "How are roses cut?"
+        assert Item.model_validate_json(first.model_dump_json()) == first
