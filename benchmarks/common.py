@@ -33,6 +33,20 @@ RESULTS = ROOT / "benchmarks" / "results"
 LOAD_BEFORE = os.getloadavg()[0]
 """Programs that wanted a core in the minute before; on a busy machine the figures say little."""
 
+
+def commit() -> str:
+    """Commit of the checkout now, with `+changes` where tracked package files differ from it."""
+    found = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    )
+    if found.returncode != 0:
+        return "unknown"
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src"], cwd=ROOT, capture_output=True)
+    return found.stdout.strip() + ("+changes" if changed.returncode else "")
+
+
+COMMIT = commit()
+"""Taken at the start: what is committed while a measurement runs is not what it measures."""
 QUIET = 0.5
 """Load up to which a machine counts as quiet."""
 
@@ -173,17 +187,6 @@ def machine() -> Json:
     }
 
 
-def commit() -> str:
-    """Commit of the checkout, with `+changes` where tracked package files differ from it."""
-    found = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    )
-    if found.returncode != 0:
-        return "unknown"
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src"], cwd=ROOT, capture_output=True)
-    return found.stdout.strip() + ("+changes" if changed.returncode else "")
-
-
 def rate_json(rate: Rate) -> Json:
     """A rate with its interval."""
     value = None if math.isnan(rate.value) else rate.value
@@ -200,7 +203,7 @@ def write_result(name: str, figures: Json) -> Path:
         "benchmark": name,
         "command": shlex.join(["python", str(shown), *arguments]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
+        "commit": COMMIT,
         "machine": machine(),
         **figures,
     }
