@@ -310,12 +310,13 @@ class Summary:
             said = _Said(value)
             if said & _Said.FLAGGED:
                 counts[0] += n
-            elif said & _Said.KNOWN:
-                counts[1] += n
             elif not said & _Said.JUDGED:
                 counts[2] += n
             elif said & (_Said.PARTIAL | _Said.ABSTAINED):
+                # Also where a baseline knows the finding: what was not read may have changed since.
                 counts[3] += n
+            elif said & _Said.KNOWN:
+                counts[1] += n
             else:
                 counts[4] += n
         return Outcomes(sum(counts), *counts)
