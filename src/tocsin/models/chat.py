@@ -8,6 +8,7 @@ never kept.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -118,6 +119,7 @@ class Replaying:
         """Replies that were bought from the model in this process."""
         self.replays = 0
         """Replies that were read back."""
+        self._under_way: dict[str, asyncio.Lock] = {}
 
     @property
     def id(self) -> str:
@@ -132,6 +134,17 @@ class Replaying:
     async def reply(self, request: ChatRequest) -> ChatReply:
         """The kept reply to an equal request, else a new one, which is then kept."""
         key: JsonValue = {"version": 1, "model": self.identity, "request": request.model_dump(mode="json")}
+        # Equal requests at the same time are one purchase: of two replies only one would be replayed.
+        name = self._cache.path(key).name
+        lock = self._under_way.setdefault(name, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._kept_or_bought(key, request)
+        finally:
+            if not lock.locked():
+                self._under_way.pop(name, None)
+
+    async def _kept_or_bought(self, key: JsonValue, request: ChatRequest) -> ChatReply:
         kept = self._cache.get(key)
         if kept is not None:
             try:
