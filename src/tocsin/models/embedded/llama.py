@@ -92,9 +92,10 @@ class NumpyLlama:
         check_request(sequences, rows, prefix, n_blocks=self.shape.n_blocks, context=self.shape.context)
         depth = max(rows)
         self._prepare(depth)
-        past = self._prefix(tuple(prefix), depth) if prefix else None
         batches = length_batches(sequences, max_tokens=TOKENS_PER_BATCH)
         with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
+            # Inside the limit too: on so few tokens, threads cost more by waiting than they save.
+            past = self._prefix(tuple(prefix), depth) if prefix else None
             # A bounded number of batches is under way, so that memory does not grow with the input.
             under_way = (pool.submit(self._run, sequences, batch, rows, past) for batch in batches)
             waiting = deque(islice(under_way, 2 * self._threads))
