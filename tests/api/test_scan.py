@@ -9,9 +9,9 @@ import pytest
 import tocsin
 from letters import NAME, OTHER, Letters
 from tocsin.api.identity import static_identity
+from tocsin.api.judging import CHUNK
 from tocsin.api.progress import Progress
 from tocsin.api.reporting import baseline_of
-from tocsin.api.scan import CHUNK
 from tocsin.core.errors import InputError, ProfileError, RunError, UsageError
 from tocsin.core.records import Abstention, Item, Kind, Origin, Reason, Verdict
 from tocsin.core.registry import Cost, DetectorContext, detector, lookup

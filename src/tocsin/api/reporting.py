@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from tocsin.api.judging import CHUNK
 from tocsin.api.memory_source import Input
 from tocsin.core.records import Item
 from tocsin.core.results import Result
 from tocsin.report import ReportRow
 from tocsin.sources import Baseline
-
-_CHUNK = 256
-"""Items whose text is in memory at once. Results come in chunks of this size, detector after detector."""
 
 
 def report_rows(results: Iterable[Result], baseline: Baseline | None) -> Iterator[ReportRow]:
@@ -40,10 +38,11 @@ def report_rows(results: Iterable[Result], baseline: Baseline | None) -> Iterato
 def with_text(rows: Iterable[ReportRow], source: Input) -> Iterator[ReportRow]:
     """The same rows with the examined text, read from the input again: run folders do not hold it."""
     items = source.items()
+    # Results come in chunks of this size, detector after detector.
     texts: dict[int, dict[str, str]] = {}
     for row in rows:
         while row.origin.ordinal not in texts:
-            chunk = list(islice(items, _CHUNK))
+            chunk = list(islice(items, CHUNK))
             if not chunk:
                 break
             texts = {item.origin.ordinal: text_parts(item) for item in chunk}

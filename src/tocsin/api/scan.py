@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from tocsin.api.identity import static_identity
+from tocsin.api.judging import Judging
 from tocsin.api.memory_source import Input, MemorySource
 from tocsin.api.panel import Panel
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
 from tocsin.api.reporting import report_rows, with_text
 from tocsin.core.errors import UsageError
 from tocsin.core.records import Item, Kind, Verdict
-from tocsin.core.registry import Detector, DetectorContext
+from tocsin.core.registry import DetectorContext
 from tocsin.core.results import Result
 from tocsin.core.runs import REPORT, Run, installed_versions
 from tocsin.models.spec import parse_model
@@ -37,9 +37,6 @@ from tocsin.report import (
     write_html_report,
 )
 from tocsin.sources import Baseline, open_source
-
-CHUNK = 256
-"""Items read at a time. Fixed, so that a continued run makes the same chunks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,14 +263,8 @@ def run_scan(
         TocsinError: As for `scan`.
     """
     shared: dict[str, object] = {}
-    noted: list[Detector] = []
-
-    def context(name: str) -> DetectorContext:
-        progress(Progress("loading", 0, None, name))
-        return options.context(name, shared)
-
-    panel = Panel(options.detectors, context, noted.append)
-    _check(options, panel)
+    judging = Judging(options.detectors, lambda name: options.context(name, shared), progress)
+    _check(options, judging.panel)
     known = Baseline.load(options.baseline) if options.baseline is not None else None
     source: Input
     if isinstance(given, (str, Path)):
@@ -282,7 +273,7 @@ def run_scan(
         )
     else:
         source = MemorySource(given)
-    scan_ = _Scan(options, panel, source, known, dict(sources or {}), tuple(argv), progress, noted)
+    scan_ = _Scan(options, judging, source, known, dict(sources or {}), tuple(argv), progress)
     if isinstance(source, MemorySource) and options.out is None:
         return scan_.in_memory()
     return scan_.in_folder()
@@ -293,17 +284,21 @@ class _Scan:
     """One scan that is being made."""
 
     options: ScanOptions
-    panel: Panel
+    judging: Judging
     source: Input
     baseline: Baseline | None
     sources: dict[str, str]
     argv: tuple[str, ...]
     progress: ProgressCallback
-    built: list[Detector]
-    """Detectors that were built and are not noted in the run yet."""
+
+    @property
+    def total(self) -> int | None:
+        """Verdicts in all, or an upper bound."""
+        each = self.source.total
+        return None if each is None else each * max(1, len(self.options.detectors))
 
     def in_memory(self) -> ScanResult:
-        kept = tuple(self._new_results(None))
+        kept = tuple(self.judging.results(self.source.items(), None, total=self.total))
         info = self._info(None)
         counts = summarise(report_rows(kept, self.baseline))
         return ScanResult(
@@ -318,7 +313,7 @@ class _Scan:
         )
 
     def in_folder(self) -> ScanResult:
-        names = [info.name for info in self.panel.infos]
+        names = [info.name for info in self.judging.panel.infos]
         identity = static_identity(names, model=self.options.model, profile=self.options.profile)
         identity["input_name"] = Path(self.source.name).resolve().name if self.source.name != "-" else "-"
         run = Run.open(
@@ -337,10 +332,7 @@ class _Scan:
             },
         )
         with run:
-            if not run.was_finished:
-                for result in self._new_results(run):
-                    run.append(result)
-                run.finish()
+            self.judging.fill(self.source.items(), run, total=self.total)
         return self._show(run)
 
     def _show(self, run: Run) -> ScanResult:
@@ -363,35 +355,6 @@ class _Scan:
             result, counts=write_html_report(run.folder / REPORT, info, rows, include_text=with_it)
         )
 
-    def _new_results(self, run: Run | None) -> Iterator[Result]:
-        """Verdicts that are not in the run yet, chunk by chunk and detector by detector."""
-        names = [info.name for info in self.panel.infos]
-        readers = max(1, len(self.options.detectors))
-        total = None if self.source.total is None else self.source.total * readers
-        done = 0
-        items = self.source.items()
-        while chunk := list(islice(items, CHUNK)):
-            for name in names:
-                wanted = [item for item in chunk if self.panel.reads(name, item)]
-                missing = [
-                    item for item in wanted if run is None or not run.is_done(name, item.origin.ordinal)
-                ]
-                done += len(wanted) - len(missing)
-                self.progress(Progress("scanning", done, total, name))
-                for item, verdict in zip(missing, self.panel.judge(name, missing), strict=True):
-                    self._note_built(run)
-                    yield Result.of(item, verdict)
-                    done += 1
-                    self.progress(Progress("scanning", done, total, name))
-                if run is not None:
-                    run.flush()
-
-    def _note_built(self, run: Run | None) -> None:
-        while self.built:
-            detector = self.built.pop()
-            if run is not None:
-                run.note_detector(detector.info.name, detector.identity)
-
     def _info(self, run: Run | None) -> RunInfo:
         sessions = run.record.sessions if run is not None else ()
         settings = self.options.settings()
@@ -408,7 +371,7 @@ class _Scan:
                 Setting(name=name, value=value, source=self.sources.get(name, "default"))
                 for name, value in settings.items()
             ),
-            detectors=tuple(DetectorNote.of(info) for info in self.panel.infos),
+            detectors=tuple(DetectorNote.of(info) for info in self.judging.panel.infos),
             limits=tuple(f"Not read: {notice}" for notice in self.source.notices),
             baseline=str(self.options.baseline) if self.options.baseline is not None else None,
             started=sessions[0].started if sessions else None,

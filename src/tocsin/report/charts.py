@@ -11,18 +11,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
+from tocsin.report.svg import (
+    WIDTH,
+    label_room,
+    label_text,
+    number_text,
+    padded_range,
+    pos,
+    svg,
+    ticks,
+    widen,
+)
 from tocsin.report.visible import visible
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-
-WIDTH = 480
-"""Width of the drawing in its own units; the page scales it."""
-_LONGEST_LABEL = 28
-_LETTER = 7.3
-"""Space kept for one character of a label; generous for the fonts of the page at 13 units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +67,20 @@ def bar_chart(name: str, title: str, bars: Sequence[Bar]) -> Markup:
     """
     row, top = 26, 4
     longest = max((bar.value for bar in bars), default=0.0) or 1.0
-    left = _label_room([bar.label for bar in bars])
+    left = label_room([bar.label for bar in bars])
     room = WIDTH - left - 56
     body = []
     for i, bar in enumerate(bars):
         y = top + i * row
         width = max(bar.value / longest * room, 2.0 if bar.value > 0 else 0.0)
         body.append(
-            f'<text class="label" x="{left - 8}" y="{y + 15}" text-anchor="end">{_label(bar.label)}</text>'
-            f'<rect class="fill-{bar.css}" x="{left}" y="{y + 3}" width="{_n(width)}" height="16" rx="2"/>'
-            f'<text class="value" x="{_n(left + width + 6)}" y="{y + 15}">{_value(bar.value)}</text>'
+            f'<text class="label" x="{left - 8}" y="{y + 15}" text-anchor="end">'
+            f"{label_text(bar.label)}</text>"
+            f'<rect class="fill-{bar.css}" x="{left}" y="{y + 3}" width="{pos(width)}" height="16" rx="2"/>'
+            f'<text class="value" x="{pos(left + width + 6)}" y="{y + 15}">{number_text(bar.value)}</text>'
         )
-    described = "; ".join(f"{visible(bar.label)}: {_value(bar.value)}" for bar in bars) or "no values"
-    return _svg(name, title, described, top * 2 + row * len(bars), body)
+    described = "; ".join(f"{visible(bar.label)}: {number_text(bar.value)}" for bar in bars) or "no values"
+    return svg(name, title, described, top * 2 + row * len(bars), body)
 
 
 def strip(name: str, title: str, parts: Sequence[Bar]) -> Markup:
@@ -91,13 +96,13 @@ def strip(name: str, title: str, parts: Sequence[Bar]) -> Markup:
     body, x = [], 0.0
     for part, width in zip(shown, widths, strict=True):
         body.append(
-            f'<rect class="fill-{part.css}" x="{_n(x)}" y="0" width="{_n(width)}" height="18" rx="2"/>'
+            f'<rect class="fill-{part.css}" x="{pos(x)}" y="0" width="{pos(width)}" height="18" rx="2"/>'
         )
         x += width + gap
     if not shown:
         body.append(f'<rect class="fill-empty" x="0" y="0" width="{WIDTH}" height="18" rx="2"/>')
-    described = "; ".join(f"{visible(part.label)}: {_value(part.value)}" for part in shown) or "no items"
-    return _svg(name, title, described, 18, body, fills_box=True)
+    described = "; ".join(f"{visible(part.label)}: {number_text(part.value)}" for part in shown) or "no items"
+    return svg(name, title, described, 18, body, fills_box=True)
 
 
 def histogram(
@@ -134,10 +139,10 @@ def histogram(
         if level(tick) - last < 16:
             continue
         last = level(tick)
-        y = _n(level(tick))
+        y = pos(level(tick))
         body.append(
             f'<line class="grid" x1="{left}" y1="{y}" x2="{WIDTH - right}" y2="{y}"/>'
-            f'<text class="tick" x="{left - 8}" y="{_n(level(tick) + 4)}" text-anchor="end">{tick:,}</text>'
+            f'<text class="tick" x="{left - 8}" y="{pos(level(tick) + 4)}" text-anchor="end">{tick:,}</text>'
         )
     step = room / max(len(totals), 1)
     for i, total in enumerate(totals):
@@ -146,29 +151,29 @@ def histogram(
             if high > low:
                 tall = max(level(low) - level(high), 1.0)
                 body.append(
-                    f'<rect class="fill-{css}" x="{_n(x)}" y="{_n(level(low) - tall)}" '
-                    f'width="{_n(width)}" height="{_n(tall)}"/>'
+                    f'<rect class="fill-{css}" x="{pos(x)}" y="{pos(level(low) - tall)}" '
+                    f'width="{pos(width)}" height="{pos(tall)}"/>'
                 )
     body.append(f'<line class="axis" x1="{left}" y1="{base}" x2="{WIDTH - right}" y2="{base}"/>')
     for i in range(5):
         x = left + room * i / 4
-        body.append(f'<text class="tick" x="{_n(x)}" y="{base + 17}" text-anchor="middle">{i / 4:g}</text>')
-    middle = _n(left + room / 2)
+        body.append(f'<text class="tick" x="{pos(x)}" y="{base + 17}" text-anchor="middle">{i / 4:g}</text>')
+    middle = pos(left + room / 2)
     body.append(f'<text class="tick" x="{middle}" y="{base + 38}" text-anchor="middle">score</text>')
     for threshold in thresholds:
         x = left + room * min(max(threshold, 0.0), 1.0)
         anchor = "end" if x > WIDTH - 120 else "start"
         shift = -6 if anchor == "end" else 6
         body.append(
-            f'<line class="threshold" x1="{_n(x)}" y1="{top - 16}" x2="{_n(x)}" y2="{base}"/>'
-            f'<text class="label" x="{_n(x + shift)}" y="{top - 8}" text-anchor="{anchor}">'
+            f'<line class="threshold" x1="{pos(x)}" y1="{top - 16}" x2="{pos(x)}" y2="{base}"/>'
+            f'<text class="label" x="{pos(x + shift)}" y="{top - 8}" text-anchor="{anchor}">'
             f"threshold {threshold:.3g}</text>"
         )
     lines = ", ".join(f"{threshold:.3g}" for threshold in thresholds)
     described = f"{sum(below):,} scores not flagged and {sum(above):,} flagged" + (
         f"; threshold at {lines}" if lines else ""
     )
-    return _svg(name, title, described, base + bottom, body)
+    return svg(name, title, described, base + bottom, body)
 
 
 def scatter(
@@ -193,42 +198,42 @@ def scatter(
     left, right, top, bottom = 64, 14, 12, 46
     height = 300
     room = WIDTH - left - right
-    (x0, x1), (y0, y1) = _range(xs), _range(ys)
+    (x0, x1), (y0, y1) = padded_range(xs), padded_range(ys)
     if is_square:
         unit = max((x1 - x0) / room, (y1 - y0) / height)
-        x0, x1 = _widen(x0, x1, unit * room)
-        y0, y1 = _widen(y0, y1, unit * height)
+        x0, x1 = widen(x0, x1, unit * room)
+        y0, y1 = widen(y0, y1, unit * height)
 
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (x - x0) / (x1 - x0) * room, top + height - (y - y0) / (y1 - y0) * height
 
     body = []
-    for tick in _ticks(x0, x1):
+    for tick in ticks(x0, x1):
         px, _ = place(tick, y0)
         body.append(
-            f'<line class="grid" x1="{_n(px)}" y1="{top}" x2="{_n(px)}" y2="{top + height}"/>'
-            f'<text class="tick" x="{_n(px)}" y="{top + height + 17}" text-anchor="middle">{tick:g}</text>'
+            f'<line class="grid" x1="{pos(px)}" y1="{top}" x2="{pos(px)}" y2="{top + height}"/>'
+            f'<text class="tick" x="{pos(px)}" y="{top + height + 17}" text-anchor="middle">{tick:g}</text>'
         )
-    for tick in _ticks(y0, y1):
+    for tick in ticks(y0, y1):
         _, py = place(x0, tick)
         body.append(
-            f'<line class="grid" x1="{left}" y1="{_n(py)}" x2="{WIDTH - right}" y2="{_n(py)}"/>'
-            f'<text class="tick" x="{left - 8}" y="{_n(py + 4)}" text-anchor="end">{tick:g}</text>'
+            f'<line class="grid" x1="{left}" y1="{pos(py)}" x2="{WIDTH - right}" y2="{pos(py)}"/>'
+            f'<text class="tick" x="{left - 8}" y="{pos(py + 4)}" text-anchor="end">{tick:g}</text>'
         )
     for s in kept:
         dots = "".join(
-            f'<circle cx="{_n(px)}" cy="{_n(py)}" r="3"/>' for px, py in (place(x, y) for x, y in s.points)
+            f'<circle cx="{pos(px)}" cy="{pos(py)}" r="3"/>' for px, py in (place(x, y) for x, y in s.points)
         )
         body.append(f'<g class="dots fill-{s.css}">{dots}</g>')
     middle = top + height / 2
     body.append(
-        f'<text class="tick" x="{_n(left + room / 2)}" y="{top + height + 38}" text-anchor="middle">'
-        f"{_label(x_label, 80)}</text>"
-        f'<text class="tick" x="14" y="{_n(middle)}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {_n(middle)})">{_label(y_label, 50)}</text>'
+        f'<text class="tick" x="{pos(left + room / 2)}" y="{top + height + 38}" text-anchor="middle">'
+        f"{label_text(x_label, 80)}</text>"
+        f'<text class="tick" x="14" y="{pos(middle)}" text-anchor="middle" '
+        f'transform="rotate(-90 14 {pos(middle)})">{label_text(y_label, 50)}</text>'
     )
     described = "; ".join(f"{len(s.points):,} points {s.name}" for s in kept)
-    return _svg(name, title, described, top + height + bottom, body)
+    return svg(name, title, described, top + height + bottom, body)
 
 
 def polar(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -241,7 +246,7 @@ def intervals(
 ) -> Markup:
     """Points with horizontal interval bars on a common axis from `low` to `high`."""
     row, top, right = 28, 4, 128
-    left = _label_room([entry.label for entry in rows])
+    left = label_room([entry.label for entry in rows])
     room = WIDTH - left - right
     base = top + row * len(rows)
 
@@ -249,8 +254,8 @@ def intervals(
         return left + (min(max(value, low), high) - low) / (high - low) * room
 
     body = []
-    for tick in _ticks(low, high):
-        x = _n(place(tick))
+    for tick in ticks(low, high):
+        x = pos(place(tick))
         body.append(
             f'<line class="grid" x1="{x}" y1="{top}" x2="{x}" y2="{base}"/>'
             f'<text class="tick" x="{x}" y="{base + 17}" text-anchor="middle">{tick:g}</text>'
@@ -258,50 +263,16 @@ def intervals(
     for i, entry in enumerate(rows):
         y = top + row * i + row / 2
         body.append(
-            f'<text class="label" x="{left - 8}" y="{_n(y + 4)}" text-anchor="end">'
-            f"{_label(entry.label)}</text>"
-            f'<line class="interval" x1="{_n(place(entry.low))}" y1="{_n(y)}" '
-            f'x2="{_n(place(entry.high))}" y2="{_n(y)}"/>'
-            f'<circle class="fill-accent" cx="{_n(place(entry.value))}" cy="{_n(y)}" r="4.5"/>'
-            f'<text class="value" x="{WIDTH - right + 12}" y="{_n(y + 4)}">'
+            f'<text class="label" x="{left - 8}" y="{pos(y + 4)}" text-anchor="end">'
+            f"{label_text(entry.label)}</text>"
+            f'<line class="interval" x1="{pos(place(entry.low))}" y1="{pos(y)}" '
+            f'x2="{pos(place(entry.high))}" y2="{pos(y)}"/>'
+            f'<circle class="fill-accent" cx="{pos(place(entry.value))}" cy="{pos(y)}" r="4.5"/>'
+            f'<text class="value" x="{WIDTH - right + 12}" y="{pos(y + 4)}">'
             f"{entry.value:.3g} [{entry.low:.3g}, {entry.high:.3g}]</text>"
         )
     described = "; ".join(f"{visible(r.label)}: {r.value:.3g} from {r.low:.3g} to {r.high:.3g}" for r in rows)
-    return _svg(name, title, described or "no values", base + 24, body)
-
-
-def _svg(
-    name: str, title: str, description: str, height: float, body: Sequence[str], *, fills_box: bool = False
-) -> Markup:
-    from markupsafe import Markup
-
-    fit = ' preserveAspectRatio="none"' if fills_box else ""
-    head = (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {_n(height)}"{fit} role="img" '
-        f'aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{escape(visible(title))}</title>'
-        f'<desc id="{name}-desc">{escape(visible(description))}</desc>'
-    )
-    return Markup(head + "".join(body) + "</svg>")  # noqa: S704 - labels are escaped, the rest is numbers
-
-
-def _n(number: float) -> str:
-    """A coordinate: two decimals are below a pixel and keep the page small."""
-    return f"{number:.2f}".rstrip("0").rstrip(".")
-
-
-def _value(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:.3g}"
-
-
-def _label(text: str, limit: int = _LONGEST_LABEL) -> str:
-    return escape(visible(text, limit=limit))
-
-
-def _label_room(labels: Sequence[str]) -> int:
-    """Width of the column of labels: the longest one, up to `_LONGEST_LABEL` characters."""
-    longest = max((len(visible(label)) for label in labels), default=0)
-    return math.ceil(min(longest, _LONGEST_LABEL) * _LETTER) + 12
+    return svg(name, title, described or "no values", base + 24, body)
 
 
 def _count_ticks(most: int) -> list[int]:
@@ -315,26 +286,3 @@ def _count_ticks(most: int) -> list[int]:
 def _round_down(value: float) -> int:
     power: int = 10 ** math.floor(math.log10(max(value, 1)))
     return max(step * power for step in (1, 2, 5) if step * power <= max(value, 1))
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """Ends with a margin of 5 %; a constant is put in the middle of a range of 1."""
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    margin = (high - low) * 0.05 or 0.5
-    return low - margin, high + margin
-
-
-def _widen(low: float, high: float, size: float) -> tuple[float, float]:
-    middle = (low + high) / 2
-    return middle - size / 2, middle + size / 2
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers inside a range."""
-    raw = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
