@@ -36,7 +36,8 @@ from work import RecordingEngine, limits
 
 from tocsin.core.records import Item
 from tocsin.core.registry import DetectorContext, create
-from tocsin.detect.harmfulness import Harmfulness, features_of
+from tocsin.detect.harmfulness import Harmfulness
+from tocsin.detect.head_detector import features_of
 from tocsin.detect.normalise import normalise
 from tocsin.internals import Activations, CaptureEngine, CapturePlan, Position, PromptTokens
 from tocsin.models.base import Array, length_batches

@@ -49,11 +49,6 @@ def test_everything_is_read_whole() -> None:
     assert [place for place, item in items().items() if item.problem or item.partial] == []
 
 
-def test_the_page_about_the_examples_is_left_out_by_the_ignore_file() -> None:
-    assert open_source(EXAMPLES).ignored == 1
-    assert "README.md" in (EXAMPLES / ".tocsinignore").read_text("ascii")
-
-
 def test_harmful_requests_have_placeholder_answers_and_others_have_none() -> None:
     for place, item in of_kind(Kind.TRAINING_SAMPLE).items():
         assert (PLACEHOLDER in answers(item)) == (place in PLANTED), place

@@ -174,7 +174,7 @@ def test_items_that_were_left_out_of_a_fit_are_counted(tiny: LocalModel) -> None
     detector = create("harmfulness", context_for(tiny))
     assert isinstance(detector, Harmfulness)
     detector.fit([*harmless, prompt("你好世界你好世界", 900), prompt(" ".join(PLAIN), 901)], harmful)
-    facts = detector._profile.facts
+    facts = detector.profile.facts
     assert (facts["left_out"], facts["n_harmful"], facts["n_plain"]) == (2, 30, 30)
 
 

@@ -105,7 +105,7 @@ def test_every_option_fits_saves_and_scores_alike(
     assert np.isfinite([verdict.raw_score or np.nan for verdict in verdicts]).all()
     assert all(0 <= float(str(verdict.extra["theta"])) <= np.pi for verdict in verdicts)
     assert all(-np.pi <= float(str(verdict.extra["phi"])) <= np.pi for verdict in verdicts)
-    stored = loaded._profile.facts["settings"]
+    stored = loaded.profile.facts["settings"]
     assert isinstance(stored, dict)
     assert stored["layer_source"] == options.get("layer_source", "fixed")
     assert stored["layers"] == list(fitted.layers)
@@ -119,7 +119,7 @@ def test_more_dimensions_than_there_are_is_the_same_as_all(tiny: LocalModel) -> 
 
 def test_the_number_of_directions_is_capped_at_the_rows(tiny: LocalModel) -> None:
     detector = made(tiny, n_directions=500, n_fit=20).fit(HARMLESS)
-    assert detector._profile.tensors["directions.2"].shape == (19, 32)
+    assert detector.profile.tensors["directions.2"].shape == (19, 32)
 
 
 def test_a_profile_is_bound_to_the_options_it_was_fitted_with(tiny: LocalModel, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_unusual_prompts_are_flagged_and_called_unusual(tiny: LocalModel) -> Non
     odd = [prompt("zq xw kj vv " * 6 + str(index), index) for index in range(5)]
     context = DetectorContext(shared={"model:embedded::": tiny})
     detector = Biopsy(context).fit(HARMLESS)
-    decision = detector.decide(float(detector._profile.tensors["calibration"][-1]) + 1_000, 1)
+    decision = detector.decide(float(detector.profile.tensors["calibration"][-1]) + 1_000, 1)
     assert decision.score > 0.95
     assert detector.label_flagged == "unusual"
     assert len(scores(detector, odd)) == 5
@@ -161,7 +161,7 @@ def test_unusual_prompts_are_flagged_and_called_unusual(tiny: LocalModel) -> Non
 
 def test_the_correction_for_windows_is_a_shift_that_never_runs_out(tiny: LocalModel) -> None:
     detector = made(tiny).fit(HARMLESS)
-    top = float(detector._profile.tensors["calibration"][-1])
+    top = float(detector.profile.tensors["calibration"][-1])
     assert detector.decide(top + 0.5, 1).raw == top + 0.5
     # p = 1 / (n + 1) with the 20 calibration scores that 60 prompts leave.
     assert detector.decide(top + 1_000, 1).score == pytest.approx(1 - 1 / 21)
@@ -193,7 +193,7 @@ def test_the_supervised_variant_finds_what_it_was_shown(tiny: LocalModel) -> Non
     high = np.mean([verdict.raw_score or 0 for verdict in scores(detector, HARMFUL)])
     low = np.mean([verdict.raw_score or 0 for verdict in scores(detector, HARMLESS)])
     assert high > low
-    assert abs(float(detector._profile.tensors["sign"][0])) == 1
+    assert abs(float(detector.profile.tensors["sign"][0])) == 1
 
 
 def test_normalisation_is_an_option_and_recorded(tiny: LocalModel) -> None:

@@ -14,7 +14,8 @@ from tocsin.core.errors import FitError, ProfileError
 from tocsin.core.records import Item
 from tocsin.core.registry import DetectorContext
 from tocsin.core.stats import auroc
-from tocsin.detect.harmfulness import Harmfulness, blocks_at, head_from
+from tocsin.detect.harmfulness import Harmfulness
+from tocsin.detect.head_detector import blocks_at, head_from
 from tocsin.detect.profile import Profile
 from tocsin.detect.shipped import profiles_folder
 from tocsin.models.embedded import EmbeddedModel
@@ -56,7 +57,7 @@ def test_scores_are_calibrated_probabilities_of_the_head(tiny: LocalModel) -> No
     for verdict in detector.detect([*harmful[:3], *harmless[:3]]):
         assert verdict.calibrated
         assert verdict.raw_score is not None
-        assert verdict.score == detector._head.probability(verdict.raw_score)
+        assert verdict.score == detector.head.probability(verdict.raw_score)
 
 
 @pytest.mark.parametrize("facts", [{}, {"head": []}, {"head": {"bias": 1.0}}, {"head": {"bias": "much"}}])

@@ -49,8 +49,8 @@ def test_the_threshold_is_chosen_on_skills_where_there_are_any(tiny: LocalModel)
         for index, item in enumerate([*harmful, *harmless])
     ]
     detector = PolicyEmbedded(context_for(tiny)).fit([*harmless, *skills[30:]], [*harmful, *skills[:30]])
-    assert detector._profile.facts["n_skills"] == 90
-    assert detector._profile.facts["categories"] == ["drugs", "fraud"]
+    assert detector.profile.facts["n_skills"] == 90
+    assert detector.profile.facts["categories"] == ["drugs", "fraud"]
     alone = PolicyEmbedded(context_for(tiny)).fit(harmless, harmful)
     assert alone.threshold != detector.threshold
 
@@ -69,7 +69,7 @@ def test_categories_of_the_training_items_are_told_apart(tiny: LocalModel) -> No
         verdict.category == item.metadata["category"] for verdict, item in zip(verdicts, harmful, strict=True)
     ]
     assert np.mean(right) > 0.8
-    accuracy = detector._profile.facts["category_accuracy"]
+    accuracy = detector.profile.facts["category_accuracy"]
     assert isinstance(accuracy, float)
     assert 0.5 < accuracy <= 1
 
@@ -96,7 +96,7 @@ def test_a_category_with_one_item_has_no_accuracy_but_a_head(tiny: LocalModel) -
         item.model_copy(update={"metadata": item.metadata | {"category": "fraud"}}) for item in harmful
     ]
     detector = PolicyEmbedded(context_for(tiny)).fit(harmless, [*changed[1:], harmful[0]])
-    assert detector._profile.facts["category_accuracy"] is None
+    assert detector.profile.facts["category_accuracy"] is None
     assert detector.category_names() == ["drugs", "fraud"]
 
 

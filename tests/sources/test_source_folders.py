@@ -9,7 +9,7 @@ from source_inputs import SKILL, read, write
 
 from tocsin.core.errors import InputError, UsageError
 from tocsin.core.records import Kind
-from tocsin.sources import Limits, open_source
+from tocsin.sources import Limits, open_source, read_ignore_file
 
 
 def test_registry_gives_every_skill_in_order_of_its_path(tmp_path: Path) -> None:
@@ -80,11 +80,20 @@ def test_ignored_paths_are_left_out_and_counted(tmp_path: Path) -> None:
     write(tmp_path / "keep.csv", "text\nx\n")
     write(tmp_path / "b.txt", "x\n")
     write(tmp_path / "tocsin-runs" / "results.jsonl", '{"text": "x"}\n')
-    source = open_source(tmp_path, ignore=["b.*"])
+    source = open_source(tmp_path, ignore=[*read_ignore_file(tmp_path / ".tocsinignore"), "b.*"])
     assert [item.origin.path for item in source.items()] == ["keep.csv"]
     assert source.ignored == 4
     assert any("ignore rules" in notice for notice in source.notices)
-    everything = open_source(tmp_path, ignore_file=False)
+
+
+def test_an_ignore_file_inside_the_input_is_not_obeyed_and_named(tmp_path: Path) -> None:
+    write(tmp_path / ".tocsinignore", "drafts/\n*.csv\n")
+    write(tmp_path / "drafts" / "SKILL.md", SKILL)
+    write(tmp_path / "a.csv", "text\nx\n")
+    write(tmp_path / "keep.csv", "text\nx\n")
+    write(tmp_path / "b.txt", "x\n")
+    everything = open_source(tmp_path)
+    assert any(".tocsinignore" in notice and "not obeyed" in notice for notice in everything.notices)
     assert {item.origin.path for item in everything.items()} == {
         "a.csv",
         "b.txt",
@@ -108,7 +117,7 @@ def test_explosive_ignore_patterns_are_refused(tmp_path: Path) -> None:
         open_source(tmp_path, ignore=["a*b*c*d*e"])
     write(tmp_path / ".tocsinignore", "fine\n" + "**/" * 9 + "x\n")
     with pytest.raises(InputError, match="line 2"):
-        open_source(tmp_path)
+        read_ignore_file(tmp_path / ".tocsinignore")
 
 
 def test_folder_without_anything_readable_is_an_error(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +11,17 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tocsin.api.evaluation import Evaluation
+from tocsin.api.evaluation_page import evaluation_page
+from tocsin.api.identity import static_identity
+from tocsin.api.judging import Judging
 from tocsin.api.measure import Outcome, measure
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
-from tocsin.core.errors import InputError, UsageError
-from tocsin.core.records import Abstention, Item, Kind, Provenance, Reason, Verdict
-from tocsin.core.registry import Detector, DetectorContext, create
+from tocsin.core.errors import InputError, RunError, UsageError
+from tocsin.core.records import Abstention, Item, Kind, Provenance, Verdict
+from tocsin.core.registry import DetectorContext
+from tocsin.core.runs import REPORT, Run
 from tocsin.detect.surface import examined_text
+from tocsin.report import RunInfo, write_study_page
 from tocsin.sources import Limits, Source, open_source
 
 N_RESAMPLES = 2_000
@@ -48,9 +53,15 @@ def evaluate(
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
     limits: Limits | None = None,
+    out: Path | str | None = None,
+    fresh: bool = False,
+    argv: Sequence[str] = (),
     progress: ProgressCallback = no_progress,
 ) -> Evaluation:
     """Run a detector (or a judge) over labelled rows and measure it.
+
+    Verdicts go into a run folder, so that an interrupted evaluation is continued by the same call; the
+    figures are written there as `summary.json` and `report.html`.
 
     Rows without a label are left out and counted. A row that cannot be read, or whose kind the detector does
     not read, is an abstention. Ranking uses raw scores where all verdicts have them.
@@ -76,6 +87,9 @@ def evaluate(
         seed: Of detector, bootstrap and folds.
         n_resamples: Of the bootstrap.
         limits: Bounds of reading.
+        out: Run folder; `tocsin-runs/evaluate-<id>` when None.
+        fresh: Begin anew even if this was evaluated before.
+        argv: Command line that repeats it, for the record.
         progress: Told how far it has come.
 
     Returns:
@@ -97,9 +111,10 @@ def evaluate(
         data, text=text, prompt=prompt, label=label, group=group, as_kind=as_kind, limits=limits or Limits()
     )
     notes = _check_labels(source, label, wanted)
+    folder = None if profile is None else Path(profile)
     context = DetectorContext(
         model=model,
-        profile=None if profile is None else Path(profile),
+        profile=folder,
         threshold=threshold,
         deep=deep,
         offline=offline,
@@ -108,9 +123,33 @@ def evaluate(
         seed=seed,
         options=options or {},
     )
-    progress(Progress("loading", 0, None, detector))
+    judging = Judging((detector,), lambda _: context, progress)
     reading = _Reading(label, group, frozenset(wanted), deep=deep)
-    rows = reading.run(create(detector, context), source, progress)
+    config: dict[str, JsonValue] = {
+        "detector": detector,
+        "columns": {"text": text, "prompt": prompt, "label": label, "group": group},
+        "positive": list(wanted),
+        "model": model,
+        "threshold": threshold,
+        "kind": None if as_kind is None else as_kind.value,
+        "deep": deep,
+        "device": device,
+        "options": dict(options or {}),
+        "seed": seed,
+        "n_resamples": n_resamples,
+    }
+    with Run.open(
+        "evaluate",
+        config,
+        source.input_hash,
+        static_identity([detector], model=model, profile=folder),
+        out=None if out is None else Path(out),
+        fresh=fresh,
+        input_name=source.name,
+        facts={"input": source.describe(), "argv": list(argv)},
+    ) as run:
+        judging.fill(reading.labelled(source), run, total=source.total)
+        rows = reading.outcomes(source, run)
     progress(Progress("reporting", len(rows), len(rows)))
     if group is not None and reading.ungrouped:
         notes.append(f"{reading.ungrouped} rows have no group; each counts as a group of its own")
@@ -118,7 +157,7 @@ def evaluate(
     used = tuple(reading.provenances.values())
     thresholds = {(each.threshold, each.threshold_source) for each in used}
     limit, origin = thresholds.pop() if len(thresholds) == 1 else (None, None)
-    return Evaluation.model_validate(
+    evaluation = Evaluation.model_validate(
         found.numbers
         | {
             "detector": detector,
@@ -132,6 +171,9 @@ def evaluate(
             "source": source.describe(),
         }
     )
+    run.write_summary(evaluation.to_json())
+    write_study_page(run.folder / REPORT, _run_info(run, argv, model), evaluation_page(evaluation))
+    return evaluation
 
 
 def label_text(value: JsonValue) -> str | None:
@@ -176,7 +218,7 @@ def _labels_seen(seen: Counter[str]) -> str:
 
 @dataclass(slots=True)
 class _Reading:
-    """Pairs each labelled row with its verdict while rows stream through the detector."""
+    """Pairs each labelled row with its verdict."""
 
     label: str
     group: str | None
@@ -185,38 +227,35 @@ class _Reading:
     unlabelled: int = 0
     ungrouped: int = 0
     provenances: dict[str, Provenance] = field(default_factory=dict)
-    _done: list[tuple[int, Outcome]] = field(default_factory=list)
-    _waiting: deque[tuple[Item, Outcome]] = field(default_factory=deque)
 
-    def run(self, detector: Detector, source: Source, progress: ProgressCallback) -> list[Outcome]:
-        """An outcome for each labelled or unreadable row, in the order of the data."""
-        name = detector.info.name
-        for verdict in detector.detect(self._readable(source, detector)):
-            self._settle(verdict, name)
-            progress(Progress("scanning", len(self._done), source.total, name))
-        if self._waiting:
-            message = f"the detector '{name}' broke its contract: {len(self._waiting)} items got no verdict."
-            raise RuntimeError(message)
-        return [outcome for _, outcome in sorted(self._done, key=lambda pair: pair[0])]
-
-    def _readable(self, source: Source, detector: Detector) -> Iterator[Item]:
-        """Items to judge. What cannot be judged is settled at once and never shown to the detector."""
+    def labelled(self, source: Source) -> Iterator[Item]:
+        """Rows to judge: those with a label, and those that could not be read as far as theirs."""
         for item in source.items():
-            found = label_text(item.metadata.get(self.label))
-            problem = item.problem
-            if found is None and problem is None:
+            if item.problem is not None or self._label(item) is not None:
+                yield item
+
+    def outcomes(self, source: Source, run: Run) -> list[Outcome]:
+        """An outcome for each of them, in the order of the data, from the verdicts of a finished run."""
+        self.unlabelled = self.ungrouped = 0
+        results = run.results()
+        rows = []
+        for item in source.items():
+            found = self._label(item)
+            if found is None and item.problem is None:
                 self.unlabelled += 1
                 continue
-            if problem is None and item.kind not in detector.info.kinds:
-                problem = Abstention(reason=Reason.UNSUPPORTED_KIND)
+            verdict = next(results).verdict
+            if verdict.key != item.key:
+                message = "expected the verdicts in the order of the data, got another one. Use --fresh."
+                raise RunError(message, path=run.folder)
             outcome = Outcome(
                 positive=None if found is None else found in self.wanted, group=self._group(item)
             )
-            if problem is not None:
-                self._done.append((item.origin.ordinal, replace(outcome, reason=problem.reason.value)))
-                continue
-            self._waiting.append((item, outcome))
-            yield item
+            rows.append(self._settled(item, outcome, verdict))
+        return rows
+
+    def _label(self, item: Item) -> str | None:
+        return label_text(item.metadata.get(self.label))
 
     def _group(self, item: Item) -> Hashable:
         found = None if self.group is None else label_text(item.metadata.get(self.group))
@@ -225,26 +264,38 @@ class _Reading:
             return ("row", item.origin.ordinal)
         return ("group", found)
 
-    def _settle(self, verdict: Verdict, name: str) -> None:
-        item, outcome = self._waiting.popleft() if self._waiting else (None, None)
-        if item is None or outcome is None or verdict.key != item.key:
-            message = f"the detector '{name}' broke its contract: a verdict too many or out of order."
-            raise RuntimeError(message)
-        self.provenances.setdefault(verdict.provenance.id, verdict.provenance)
+    def _settled(self, item: Item, outcome: Outcome, verdict: Verdict) -> Outcome:
         if verdict.flagged is None:
             reason = verdict.abstained.reason.value if verdict.abstained is not None else "no reason given"
-            outcome = replace(outcome, reason=reason)
-        else:
-            read = examined_text(item, deep=self.deep)
-            outcome = replace(
-                outcome,
-                # Kinds that have no view of their own, such as code, are looked at as they are.
-                text=item.text if isinstance(read, Abstention) else read[0],
-                flagged=verdict.flagged,
-                score=verdict.score,
-                raw_score=verdict.raw_score,
-                is_calibrated=verdict.calibrated,
-                is_partial=bool(item.partial)
-                or (verdict.examined is not None and verdict.examined.is_partial),
-            )
-        self._done.append((item.origin.ordinal, outcome))
+            if verdict.provenance.threshold_source != "none":
+                self.provenances.setdefault(verdict.provenance.id, verdict.provenance)
+            return replace(outcome, reason=reason)
+        self.provenances.setdefault(verdict.provenance.id, verdict.provenance)
+        read = examined_text(item, deep=self.deep)
+        return replace(
+            outcome,
+            # Kinds that have no view of their own, such as code, are looked at as they are.
+            text=item.text if isinstance(read, Abstention) else read[0],
+            flagged=verdict.flagged,
+            score=verdict.score,
+            raw_score=verdict.raw_score,
+            is_calibrated=verdict.calibrated,
+            is_partial=bool(item.partial) or (verdict.examined is not None and verdict.examined.is_partial),
+        )
+
+
+def _run_info(run: Run, argv: Sequence[str], model: str) -> RunInfo:
+    record = run.record
+    versions = dict(record.sessions[-1].versions)
+    return RunInfo(
+        command="evaluate",
+        argv=tuple(argv),
+        input_name=record.input_name,
+        input_hash=record.input_hash,
+        model=model,
+        tool_version=versions.pop("tocsin", "unknown"),
+        versions=versions,
+        results="summary.json",
+        started=record.sessions[0].started,
+        finished=record.finished,
+    )

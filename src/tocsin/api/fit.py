@@ -52,6 +52,7 @@ def fit(
     label: str | None = None,
     positive: Sequence[str] | None = None,
     group: str | None = None,
+    category: str | None = None,
     profile: Path | str,
     model: str = "embedded",
     as_kind: Kind | None = None,
@@ -79,6 +80,7 @@ def fit(
         positive: Labels of harmful rows, compared as strings; when None, all labels of `train` must be
             `harmful` or `harmless`.
         group: Column whose equal values mark twins, which cross-fitting keeps together.
+        category: Column of taxonomy ids, for detectors that learn categories.
         profile: Folder to write: new, empty, or a profile of the same detector, which is replaced.
         model: As for `--model`.
         as_kind: Kind of the rows, where the reader would choose another.
@@ -108,6 +110,7 @@ def fit(
             prompt=prompt,
             label=label,
             group=group,
+            keep=() if category is None else (category,),
             as_kind=as_kind,
             limits=limits or Limits(),
         )
@@ -127,7 +130,10 @@ def fit(
     unreadable = Counter(
         item.problem.reason.value for side in sides.values() for item in side if item.problem
     )
-    ready = {side: [_grouped(item, group) for item in sides[side] if item.problem is None] for side in sides}
+    ready = {
+        side: [_marked(item, group, category) for item in sides[side] if item.problem is None]
+        for side in sides
+    }
     for side, name in ((False, HARMLESS), (True, HARMFUL)):
         if name in info.fits_on and not ready[side]:
             message = f"expected {name} items to fit {detector} on, got none that can be read."
@@ -241,10 +247,15 @@ def _labelled(
     return sides
 
 
-def _grouped(item: Item, group: str | None) -> Item:
-    """The item with its group under `pair`, the key by which detectors keep twins together."""
-    found = None if group is None else label_text(item.metadata.get(group))
-    return item if found is None else item.model_copy(update={"metadata": item.metadata | {"pair": found}})
+def _marked(item: Item, group: str | None, category: str | None) -> Item:
+    """The item with its group and category under the keys by which detectors look for them."""
+    wanted = {"pair": group, "category": category}
+    found = {
+        key: value
+        for key, column in wanted.items()
+        if column is not None and (value := label_text(item.metadata.get(column))) is not None
+    }
+    return item.model_copy(update={"metadata": item.metadata | found}) if found else item
 
 
 def _overlap(harmless: Sequence[Item], harmful: Sequence[Item]) -> list[str]:

@@ -1,7 +1,7 @@
 """The loop behind every command that shows items to registered detectors: chunked, resumable, in order.
 
 Items are read in chunks, every detector sees a chunk before the next is read, and each verdict is handed on
-as it comes. What a run folder holds already is not asked again, so a killed command loses and repeats nothing.
+as it comes. What a run folder holds already is not asked again: a killed command loses and repeats nothing.
 """
 
 from __future__ import annotations

@@ -9,26 +9,27 @@ item and detector).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from tocsin.api.evaluation import Evaluation
 from tocsin.api.identity import static_identity
 from tocsin.api.judging import Judging
+from tocsin.api.measured import corrected_prevalence, rates_of, read_evaluation, shipped_rates
 from tocsin.api.memory_source import Input, MemorySource
-from tocsin.api.panel import Panel
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
 from tocsin.api.reporting import report_rows, with_text
+from tocsin.api.scan_options import ScanOptions, check_options, kind_of
 from tocsin.core.errors import UsageError
 from tocsin.core.records import Item, Kind, Verdict
-from tocsin.core.registry import DetectorContext
 from tocsin.core.results import Result
 from tocsin.core.runs import REPORT, Run, installed_versions
-from tocsin.models.spec import parse_model
 from tocsin.report import (
     DetectorNote,
     Outcomes,
+    Prevalence,
     ReportRow,
     RunInfo,
     Setting,
@@ -36,75 +37,7 @@ from tocsin.report import (
     summarise,
     write_html_report,
 )
-from tocsin.sources import Baseline, open_source
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanOptions:
-    """Everything that can be asked of a scan. `scan` documents each."""
-
-    detectors: tuple[str, ...] = ()
-    profile: Path | None = None
-    model: str = "embedded"
-    threshold: float | None = None
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    options: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
-    deep: bool = False
-    text: str | None = None
-    prompt: str | None = None
-    kind: Kind | None = None
-    ignore: tuple[str, ...] = ()
-    baseline: Path | None = None
-    include_text: bool = False
-    fresh: bool = False
-    out: Path | None = None
-    offline: bool = False
-    device: str | None = None
-    batch_size: int | None = None
-    seed: int = 0
-
-    def deciding(self) -> dict[str, JsonValue]:
-        """Settings that can change a verdict, as JSON values. Files among them are known by their hashes."""
-        return {
-            "detectors": list(self.detectors),
-            "model": self.model,
-            "threshold": self.threshold,
-            "thresholds": dict(self.thresholds),
-            "options": {name: dict(values) for name, values in self.options.items()},
-            "deep": self.deep,
-            "text": self.text,
-            "prompt": self.prompt,
-            "kind": self.kind.value if self.kind else None,
-            "ignore": list(self.ignore),
-            "device": self.device,
-            "seed": self.seed,
-        }
-
-    def settings(self) -> dict[str, JsonValue]:
-        """All settings, as JSON values."""
-        return {
-            **self.deciding(),
-            "profile": str(self.profile) if self.profile else None,
-            "baseline": str(self.baseline) if self.baseline else None,
-            "include_text": self.include_text,
-            "offline": self.offline,
-            "batch_size": self.batch_size,
-        }
-
-    def context(self, name: str, shared: dict[str, object]) -> DetectorContext:
-        """What the factory of a detector is given."""
-        return DetectorContext(
-            model=self.model,
-            profile=self.profile,
-            threshold=self.thresholds.get(name, self.threshold),
-            deep=self.deep,
-            offline=self.offline,
-            device=self.device,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            options={name: dict(values) for name, values in self.options.items()},
-            shared=shared,
-        )
+from tocsin.sources import Baseline, open_source, read_ignore_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +98,9 @@ def scan(
     prompt: str | None = None,
     kind: Kind | str | None = None,
     ignore: Sequence[str] = (),
+    ignore_file: Path | str | None = None,
     baseline: Path | str | None = None,
+    measured: Path | str | None = None,
     include_text: bool = False,
     fresh: bool = False,
     out: Path | str | None = None,
@@ -192,7 +127,9 @@ def scan(
         prompt: Column of the request that the text answers.
         kind: Kind of the rows, where the rules of `docs/inputs.md` would choose another.
         ignore: Patterns of paths to leave out, in gitignore syntax.
+        ignore_file: File with further patterns; one inside the input is not obeyed unless it is named here.
         baseline: File of known findings, which are reported but not counted as flagged.
+        measured: JSON of `tocsin evaluate` for the same detector: the flagged share is corrected with it.
         include_text: Show examined text in the report.
         fresh: Begin anew even if this scan was begun or finished before.
         out: Run folder; for a path `tocsin-runs/scan-<id>` when None, for texts and items none.
@@ -228,9 +165,11 @@ def scan(
         deep=deep,
         text=text,
         prompt=prompt,
-        kind=_kind(kind),
+        kind=kind_of(kind),
         ignore=tuple(ignore),
+        ignore_file=Path(ignore_file) if ignore_file is not None else None,
         baseline=Path(baseline) if baseline is not None else None,
+        measured=Path(measured) if measured is not None else None,
         include_text=include_text,
         fresh=fresh,
         out=Path(out) if out is not None else None,
@@ -262,10 +201,14 @@ def run_scan(
     Raises:
         TocsinError: As for `scan`.
     """
+    if options.ignore_file is not None:
+        named = tuple(read_ignore_file(options.ignore_file))
+        options = replace(options, ignore=(*named, *options.ignore))
     shared: dict[str, object] = {}
     judging = Judging(options.detectors, lambda name: options.context(name, shared), progress)
-    _check(options, judging.panel)
+    check_options(options, judging.panel)
     known = Baseline.load(options.baseline) if options.baseline is not None else None
+    errors = read_evaluation(options.measured) if options.measured is not None else None
     source: Input
     if isinstance(given, (str, Path)):
         source = open_source(
@@ -273,7 +216,7 @@ def run_scan(
         )
     else:
         source = MemorySource(given)
-    scan_ = _Scan(options, judging, source, known, dict(sources or {}), tuple(argv), progress)
+    scan_ = _Scan(options, judging, source, known, errors, dict(sources or {}), tuple(argv), progress)
     if isinstance(source, MemorySource) and options.out is None:
         return scan_.in_memory()
     return scan_.in_folder()
@@ -287,6 +230,7 @@ class _Scan:
     judging: Judging
     source: Input
     baseline: Baseline | None
+    errors: Evaluation | None
     sources: dict[str, str]
     argv: tuple[str, ...]
     progress: ProgressCallback
@@ -299,8 +243,8 @@ class _Scan:
 
     def in_memory(self) -> ScanResult:
         kept = tuple(self.judging.results(self.source.items(), None, total=self.total))
-        info = self._info(None)
         counts = summarise(report_rows(kept, self.baseline))
+        info = self._info(None, self._prevalence(counts))
         return ScanResult(
             run=None,
             info=info,
@@ -339,7 +283,10 @@ class _Scan:
         """Write the report, which also counts."""
         total = run.record.results or 0
         self.progress(Progress("reporting", total, total))
-        info = self._info(run)
+        estimate: tuple[Prevalence, ...] = ()
+        if self.errors is not None:
+            estimate = self._prevalence(summarise(report_rows(run.results(), self.baseline)))
+        info = self._info(run, estimate)
         result = ScanResult(
             run=run,
             info=info,
@@ -355,7 +302,25 @@ class _Scan:
             result, counts=write_html_report(run.folder / REPORT, info, rows, include_text=with_it)
         )
 
-    def _info(self, run: Run | None) -> RunInfo:
+    def _prevalence(self, counts: Summary) -> tuple[Prevalence, ...]:
+        """The flagged share corrected for the detector's errors, where they were measured.
+
+        Raises:
+            UsageError: If they were measured with another detector, model, profile or threshold.
+        """
+        if self.errors is None:
+            return ()
+        found = counts.detectors.get(self.errors.detector)
+        if found is None:
+            message = (
+                f"expected error rates of a detector of this scan, got those of '{self.errors.detector}'."
+            )
+            raise UsageError(message)
+        flagged = found.flagged + found.known
+        used = [one for _, one in found.provenances.items() if one.threshold_source != "none"]
+        return tuple(corrected_prevalence(self.errors, one, flagged, found.scored) for one in used)
+
+    def _info(self, run: Run | None, prevalence: tuple[Prevalence, ...] = ()) -> RunInfo:
         sessions = run.record.sessions if run is not None else ()
         settings = self.options.settings()
         versions = dict(sessions[-1].versions if sessions else installed_versions())
@@ -372,35 +337,13 @@ class _Scan:
                 for name, value in settings.items()
             ),
             detectors=tuple(DetectorNote.of(info) for info in self.judging.panel.infos),
+            measured=(
+                *(rates_of(self.errors) if self.errors is not None else ()),
+                *shipped_rates(run.record.detectors if run is not None else {}),
+            ),
+            prevalence=prevalence,
             limits=tuple(f"Not read: {notice}" for notice in self.source.notices),
             baseline=str(self.options.baseline) if self.options.baseline is not None else None,
             started=sessions[0].started if sessions else None,
             finished=run.record.finished if run is not None else None,
         )
-
-
-def _check(options: ScanOptions, panel: Panel) -> None:
-    """Refuse what cannot be used before any work is done."""
-    names = {info.name for info in panel.infos}
-    for given, what in ((options.thresholds, "threshold"), (options.options, "option")):
-        stray = sorted(set(given) - names)
-        if stray:
-            used = ", ".join(sorted(names))
-            message = f"the {what} for '{stray[0]}' has no detector to go to. This scan uses {used}."
-            raise UsageError(message)
-    values = [*options.thresholds.values(), *([] if options.threshold is None else [options.threshold])]
-    for value in values:
-        if not 0 <= value <= 1:
-            message = f"expected a threshold from 0 to 1, got {value:g}."
-            raise UsageError(message)
-    parse_model(options.model)
-
-
-def _kind(kind: Kind | str | None) -> Kind | None:
-    if kind is None or isinstance(kind, Kind):
-        return kind
-    try:
-        return Kind(kind)
-    except ValueError as error:
-        message = f"expected a kind ({', '.join(Kind)}), got '{kind}'."
-        raise UsageError(message) from error

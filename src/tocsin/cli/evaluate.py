@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from tocsin.api.evaluate import N_RESAMPLES
 from tocsin.api.evaluate import evaluate as evaluate_
 from tocsin.api.evaluation import Evaluation
+from tocsin.cli.app import invocation
 from tocsin.cli.options import CONFIG_DEFAULTS, MODEL_DEFAULTS, ConfigOptions, InputPath, ModelOptions
 from tocsin.cli.show import notice, plain_table, progress_bar, table_text, write
 from tocsin.cli.words import parse_options
@@ -42,6 +43,8 @@ def evaluate(
     threshold: Annotated[float | None, Parameter(validator=Number(gte=0, lte=1))] = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     deep: bool = False,
+    out: Path | None = None,
+    fresh: bool = False,
     resamples: Annotated[int, Parameter(validator=Number(gte=1_000))] = N_RESAMPLES,
     format_: Annotated[Literal["table", "json"], Parameter(name="--format")] = "table",
     json: bool = False,
@@ -64,6 +67,8 @@ def evaluate(
         threshold: Flag above this score, from 0 to 1 (default: the detector's own).
         set_: Option of the detector as NAME.OPTION=VALUE, such as policy.passes=1 (default: none).
         deep: Read the bodies of skills too, not only name, description and section headers.
+        out: Run folder (default: tocsin-runs/evaluate-ID, named by command, data and settings).
+        fresh: Begin anew even if this was evaluated before.
         resamples: Resamples of the bootstrap behind the intervals.
         format_: Form of what is written to standard output.
         json: Short for --format json.
@@ -86,6 +91,9 @@ def evaluate(
             deep=deep,
             options=dict(parse_options(set_)),
             n_resamples=resamples,
+            out=out,
+            fresh=fresh,
+            argv=invocation.argv,
             progress=progress,
             **asdict(models),
         )

@@ -29,6 +29,7 @@ def fit(
     text: str | None = None,
     prompt: str | None = None,
     group: str | None = None,
+    category: str | None = None,
     kind: Kind | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     deep: bool = False,
@@ -51,6 +52,7 @@ def fit(
         text: Column of the text (default: found by well-known names).
         prompt: Column of the request that the text answers (default: found by well-known names).
         group: Column whose equal values mark twins, which are kept together (default: each row stands alone).
+        category: Column of taxonomy ids, for detectors that learn categories (default: none).
         kind: Treat rows as this kind of item (default: by their columns).
         set_: Option of the detector as NAME.OPTION=VALUE (default: none).
         deep: Read the bodies of skills too, not only name, description and section headers.
@@ -71,6 +73,7 @@ def fit(
         label=label,
         positive=positive or None,
         group=group,
+        category=category,
         as_kind=kind,
         deep=deep,
         options=dict(parse_options(set_)),

@@ -13,13 +13,14 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from tocsin.api.reporting import baseline_of
-from tocsin.api.scan import ScanOptions, ScanResult, run_scan
+from tocsin.api.scan import ScanResult, run_scan
+from tocsin.api.scan_options import ScanOptions
 from tocsin.cli.app import invocation, settings
 from tocsin.cli.options import CONFIG_DEFAULTS, MODEL_DEFAULTS, ConfigOptions, InputPath, ModelOptions
 from tocsin.cli.show import notice, progress_bar, write
 from tocsin.cli.words import parse_options, parse_thresholds
 from tocsin.core.errors import EXIT_ABSTAINED, EXIT_FLAGGED, EXIT_INTERRUPTED, EXIT_OK, UsageError
-from tocsin.core.records import Kind
+from tocsin.core.records import Kind, Reason
 from tocsin.report import Outcomes, render_json, render_jsonl, render_sarif, render_table, visible
 
 Format = Literal["table", "json", "jsonl", "sarif"]
@@ -40,8 +41,10 @@ def scan(
     prompt: str | None = None,
     kind: Kind | None = None,
     ignore: tuple[str, ...] = (),
+    ignore_file: Path | None = None,
     baseline: Path | None = None,
     write_baseline: Path | None = None,
+    measured: Path | None = None,
     max_abstain: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     include_text: bool = False,
     format_: Annotated[Format, Parameter(name="--format")] = "table",
@@ -73,10 +76,13 @@ def scan(
         text: Column of the examined text (default: found by well-known names).
         prompt: Column of the request that the text answers (default: found by well-known names).
         kind: Treat rows as this kind of item (default: by their columns).
-        ignore: Leave out paths that match this pattern, in gitignore syntax (default: those of
-            .tocsinignore).
+        ignore: Leave out paths that match this pattern, in gitignore syntax (default: none).
+        ignore_file: File with further such patterns, such as a .tocsinignore that you trust; one inside the
+            input is not obeyed by itself (default: none).
         baseline: File of known findings, reported as known and not counted as flagged (default: none).
         write_baseline: Write everything found, and the entries of --baseline, to this file (default: none).
+        measured: JSON of `tocsin evaluate` with the same detector and options: the flagged share is corrected
+            for its errors (default: none).
         max_abstain: Items that may be left unjudged or be read only in part before the exit code is 4.
         include_text: Show examined text in the report and in JSON, escaped (default: ids and places only).
         format_: Form of what is written to standard output.
@@ -98,7 +104,9 @@ def scan(
         prompt=prompt,
         kind=kind,
         ignore=ignore,
+        ignore_file=ignore_file,
         baseline=baseline,
+        measured=measured,
         include_text=include_text,
         fresh=fresh,
         out=out,
@@ -156,6 +164,11 @@ def _say_what_next(result: ScanResult, *, has_baseline: bool) -> None:
         notice(f"notice: {visible(text)}")
     if result.was_finished:
         notice("this scan was finished before; its results are shown. --fresh makes it anew.")
+    if outages := result.counts.abstentions.get(Reason.PROVIDER):
+        notice(
+            f"{outages.total():,} items were not judged because the provider failed. Ask for them again with "
+            "--fresh: replies that came are kept, and cost nothing."
+        )
     if not result.summary.flagged:
         following = "tocsin detectors   (what else can examine it)"
     elif has_baseline:

@@ -7,6 +7,7 @@
         results.jsonl      one verdict a line, only ever added to
         provenance.jsonl   how verdicts came about; a verdict names its line by `provenance`
         report.html        for people
+        summary.json       what all verdicts come to, for commands that measure
 
 The folder's name comes from everything that decides the results: command, settings, input hash and identity
 (model, profiles, detector code). A process that is killed at any moment loses at most what it had not yet
@@ -35,7 +36,8 @@ from tocsin.core.results import Result, from_line, to_line
 RUNS = "tocsin-runs"
 """Folder, in the current one, that holds runs without `--out`."""
 RECORD, RESULTS, PROVENANCE, REPORT = "run.json", "results.jsonl", "provenance.jsonl", "report.html"
-_OURS = frozenset({RECORD, RESULTS, PROVENANCE, REPORT})
+SUMMARY = "summary.json"
+_OURS = frozenset({RECORD, RESULTS, PROVENANCE, REPORT, SUMMARY})
 LIBRARIES = (
     "numpy",
     "scipy",
@@ -218,6 +220,7 @@ class Run:
             self._results.clear()
             self._table.clear()
             (self.folder / REPORT).unlink(missing_ok=True)
+            (self.folder / SUMMARY).unlink(missing_ok=True)
             self.record = self._wanted
         self._load_provenances()
         if not self.was_finished:
@@ -292,6 +295,14 @@ class Run:
         if self._results is not None:
             self._results.flush(sync=True)
             self._update(status="finished", finished=_now(), results=self._count)
+
+    def write_summary(self, text: str) -> None:
+        """Write what all verdicts come to, whole or not at all.
+
+        Raises:
+            RunError: If the folder cannot be written.
+        """
+        _write_text(self.folder / SUMMARY, text + "\n")
 
     def close(self) -> None:
         """Write what is waiting and release the lock. The run stays unfinished unless `finish` was called."""
@@ -385,11 +396,15 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_whole(path: Path, value: JsonValue) -> None:
+    _write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
     """Replace a file by another in one step, so that a reader sees the old or the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="ascii") as file:
-            file.write(json.dumps(value, indent=1) + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

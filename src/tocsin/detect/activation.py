@@ -22,7 +22,7 @@ from tocsin.core.registry import DetectorContext, DetectorInfo
 from tocsin.detect.gate import assess, unread_stretches
 from tocsin.detect.normalise import ALL_STEPS, Step, normalise
 from tocsin.detect.sentences import split_sentences
-from tocsin.detect.views import View, views_of
+from tocsin.detect.views import View, earlier_turns, views_of
 from tocsin.internals import Activations, CaptureEngine, CapturePlan, Window, capture_engine, split_windows
 from tocsin.models.spec import load_activation_model
 
@@ -331,7 +331,9 @@ class ActivationDetector(ABC):
             name: float(values[mine][best]) for name, values in scores.extra.items()
         }
         if ready.item.kind is Kind.CHAT:
-            extra["context_turns"] = len(ready.pieces[best].view.context)
+            context = ready.pieces[best].view.context
+            extra["context_turns"] = len(context)
+            extra["context_turns_not_read"] = earlier_turns(ready.item) - len(context)
         return Verdict(
             key=ready.item.key,
             detector=self.info.name,

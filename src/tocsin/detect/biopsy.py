@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
@@ -25,11 +24,11 @@ from tocsin.core.errors import FitError, ProfileError, UsageError
 from tocsin.core.records import Item
 from tocsin.core.registry import Cost, DetectorContext, detector, lookup
 from tocsin.detect import angles as geometry
-from tocsin.detect.activation import ActivationDetector, Decision, WindowScores
+from tocsin.detect.activation import Decision, WindowScores
 from tocsin.detect.angles import Floats, Mixture, Scorer
+from tocsin.detect.fitted import FittedDetector
 from tocsin.detect.normalise import ALL_STEPS, Step
-from tocsin.detect.profile import Profile, load_profile
-from tocsin.detect.shipped import shipped_profile
+from tocsin.detect.profile import Profile
 from tocsin.detect.views import TEXT_KINDS
 from tocsin.internals import Activations, CapturePlan, Position
 from tocsin.internals.layout import Template
@@ -120,7 +119,7 @@ def biopsy(context: DetectorContext) -> Biopsy:
     return Biopsy(context)
 
 
-class Biopsy(ActivationDetector):
+class Biopsy(FittedDetector):
     """Angles to principal directions of harmless activations (implements `Fittable`)."""
 
     label_flagged = "unusual"
@@ -133,11 +132,6 @@ class Biopsy(ActivationDetector):
             raise UsageError(message)
         self._options = options
         self._asked = BiopsySettings.from_options(options)
-        self._fitted: Profile | None = None
-
-    @cached_property
-    def _loaded(self) -> Profile:
-        return load_profile(shipped_profile("biopsy", self.context), "biopsy")
 
     @cached_property
     def settings(self) -> BiopsySettings:
@@ -146,7 +140,7 @@ class Biopsy(ActivationDetector):
         Raises:
             ProfileError: If an option was given that the profile was not fitted with.
         """
-        stored = self._loaded.facts.get("settings")
+        stored = self.unchecked_profile.facts.get("settings")
         if not isinstance(stored, dict):
             message = "the biopsy profile is damaged: it does not say its settings. Fit it again."
             raise ProfileError(message)
@@ -199,30 +193,14 @@ class Biopsy(ActivationDetector):
         position = Position.INST if self.settings.position == "inst" else Position.POST
         return CapturePlan(tuple(layer + 1 for layer in self.layers), (position,), self.settings.template)
 
-    @cached_property
-    def _checked(self) -> Profile:
-        self._loaded.check(self.binding, self.version)
-        return self._loaded
-
     @property
-    def _profile(self) -> Profile:
-        return self._fitted or self._checked
-
-    @property
-    def profile_hash(self) -> str | None:
-        """Hash of the profile in use."""
-        return self._profile.hash
-
-    @property
-    def threshold(self) -> tuple[float, str]:
+    def own_threshold(self) -> tuple[float, str]:
         """Threshold on `score` = 1 - conformal p-value."""
-        if self.context.threshold is not None:
-            return self.context.threshold, "command line"
         return 1 - FALSE_ALARM_RATE, "conformal"
 
     def score_windows(self, activations: Activations) -> WindowScores:
         """Anomaly scores with the angles and the polar coordinates of each window."""
-        tensors = {name: value.astype(np.float64) for name, value in self._profile.tensors.items()}
+        tensors = {name: value.astype(np.float64) for name, value in self.profile.tensors.items()}
         states = self._states(activations)
         theta = _all_angles(states, tensors)
         first = f"directions.{self.plan.rows[0]}"
@@ -238,7 +216,7 @@ class Biopsy(ActivationDetector):
         chi-square). The chance that any of w harmless windows exceeds s is then that of one window exceeding
         s - beta log w: a shift, where a corrected p-value would run into the resolution of the calibration.
         """
-        calibration = self._profile.tensors["calibration"]
+        calibration = self.profile.tensors["calibration"]
         tail = min(max(MIN_TAIL, round(TAIL_SHARE * len(calibration))), len(calibration) - 1)
         beta = float((calibration[-tail:] - calibration[-tail - 1]).mean())
         corrected = raw - beta * float(np.log(windows))
@@ -289,10 +267,6 @@ class Biopsy(ActivationDetector):
         }
         self._fitted = Profile("biopsy", self.version, self.binding, facts, tensors)
         return self
-
-    def save(self, folder: Path) -> None:
-        """Write the profile in use."""
-        self._profile.save(folder)
 
     def _states(self, activations: Activations) -> list[Array]:
         """One array (windows, width) for each row; the last block after the final norm, as published."""

@@ -14,8 +14,6 @@ has none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -25,9 +23,9 @@ from pydantic import JsonValue
 from tocsin.core.errors import FitError
 from tocsin.core.records import Item
 from tocsin.core.registry import Cost, DetectorContext, detector, lookup
-from tocsin.detect.activation import ActivationDetector, Decision, WindowScores
-from tocsin.detect.profile import Profile, load_profile
-from tocsin.detect.shipped import shipped_profile
+from tocsin.detect.activation import Decision, WindowScores
+from tocsin.detect.fitted import FittedDetector
+from tocsin.detect.profile import Profile
 from tocsin.detect.views import TEXT_KINDS
 from tocsin.internals import Activations, CapturePlan, Position
 from tocsin.models.base import Array
@@ -76,12 +74,11 @@ def latent_guard(context: DetectorContext) -> LatentGuard:
     return LatentGuard(context)
 
 
-class LatentGuard(ActivationDetector):
+class LatentGuard(FittedDetector):
     """Two centres for each row at t_inst (implements `Fittable`)."""
 
     def __init__(self, context: DetectorContext) -> None:
         super().__init__(lookup("latent-guard").info, context)
-        self._fitted: Profile | None = None
 
     @property
     def plan(self) -> CapturePlan:
@@ -92,39 +89,19 @@ class LatentGuard(ActivationDetector):
         positions = (Position.INST, Position.POST) if reads_refusal else (Position.INST,)
         return CapturePlan(tuple(range(1, self.model.n_blocks + 1)), positions)
 
-    @cached_property
-    def _loaded(self) -> Profile:
-        return load_profile(shipped_profile("latent-guard", self.context), "latent-guard")
-
     @property
     def _unchecked(self) -> Profile:
         # The plan, which a profile is checked against, itself depends on which centres the profile has.
-        return self._fitted or self._loaded
-
-    @cached_property
-    def _checked(self) -> Profile:
-        self._loaded.check(self.binding, self.version)
-        return self._loaded
+        return self._fitted or self.unchecked_profile
 
     @property
-    def _profile(self) -> Profile:
-        return self._fitted or self._checked
-
-    @property
-    def profile_hash(self) -> str | None:
-        """Hash of the profile in use."""
-        return self._profile.hash
-
-    @property
-    def threshold(self) -> tuple[float, str]:
-        """Threshold on `score` = (Delta + 2) / 4."""
-        if self.context.threshold is not None:
-            return self.context.threshold, "command line"
+    def own_threshold(self) -> tuple[float, str]:
+        """0 on Delta, which is 0.5 on `score` = (Delta + 2) / 4."""
         return (PUBLISHED_THRESHOLD + 2) / 4, "published"
 
     def score_windows(self, activations: Activations) -> WindowScores:
         """Delta of each window."""
-        centres = self._profile.tensors
+        centres = self.profile.tensors
         states = activations.values[:, :, activations.plan.positions.index(Position.INST)]
         delta = belief(states, centres["harmful"], centres["harmless"])
         extra = {"harmfulness_belief": delta}
@@ -180,7 +157,3 @@ class LatentGuard(ActivationDetector):
         self._fitted = Profile("latent-guard", self.version, {}, facts, tensors)
         self._fitted = Profile("latent-guard", self.version, self.binding, facts, tensors)
         return self
-
-    def save(self, folder: Path) -> None:
-        """Write the profile in use."""
-        self._profile.save(folder)

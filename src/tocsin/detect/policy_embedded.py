@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -26,11 +24,9 @@ from tocsin.core.errors import FitError
 from tocsin.core.records import Item, Kind
 from tocsin.core.registry import Cost, DetectorContext, detector, lookup
 from tocsin.core.taxonomy import CATEGORIES
-from tocsin.detect.activation import ActivationDetector, Decision, WindowScores
-from tocsin.detect.harmfulness import blocks_at, features_of, head_from
-from tocsin.detect.linear_head import LinearHead, fit_head
-from tocsin.detect.profile import Profile, load_profile
-from tocsin.detect.shipped import shipped_profile
+from tocsin.detect.activation import WindowScores
+from tocsin.detect.head_detector import HeadDetector, blocks_at, features_of
+from tocsin.detect.linear_head import fit_head
 from tocsin.detect.views import TEXT_KINDS
 from tocsin.internals import Activations, CapturePlan, Position
 from tocsin.models.base import Array
@@ -63,7 +59,7 @@ def policy_embedded(context: DetectorContext) -> PolicyEmbedded:
     return PolicyEmbedded(context)
 
 
-class PolicyEmbedded(ActivationDetector):
+class PolicyEmbedded(HeadDetector):
     """Harm head and category head on hidden states of two blocks (implements `Fittable`)."""
 
     window_tokens = 256
@@ -74,42 +70,15 @@ class PolicyEmbedded(ActivationDetector):
 
     def __init__(self, context: DetectorContext) -> None:
         super().__init__(lookup("policy-embedded").info, context)
-        self._fitted: Profile | None = None
 
     @property
     def plan(self) -> CapturePlan:
         """Two blocks, mean of the text; no token of the template's tail is computed."""
         return CapturePlan(blocks_at(RELATIVE_DEPTHS, self.model.n_blocks), POSITIONS)
 
-    @cached_property
-    def _loaded(self) -> Profile:
-        profile = load_profile(shipped_profile("policy-embedded", self.context), "policy-embedded")
-        profile.check(self.binding, self.version)
-        return profile
-
-    @property
-    def _profile(self) -> Profile:
-        return self._fitted or self._loaded
-
-    @cached_property
-    def _head(self) -> LinearHead:
-        return head_from(self._profile)
-
-    @property
-    def profile_hash(self) -> str | None:
-        """Hash of the profile in use."""
-        return self._profile.hash
-
-    @property
-    def threshold(self) -> tuple[float, str]:
-        """Threshold on the calibrated probability."""
-        if self.context.threshold is not None:
-            return self.context.threshold, "command line"
-        return self._head.threshold, "profile"
-
     def category_names(self) -> Sequence[str]:
         """Categories with training pairs, in the order of the head's columns."""
-        names = self._profile.facts["categories"]
+        names = self.profile.facts["categories"]
         return [str(name) for name in names] if isinstance(names, list) else []
 
     def not_assessed(self) -> Sequence[str]:
@@ -120,14 +89,9 @@ class PolicyEmbedded(ActivationDetector):
     def score_windows(self, activations: Activations) -> WindowScores:
         """Logits of the harm head and shares of the categories."""
         features = features_of(activations)
-        tensors = self._profile.tensors
+        tensors = self.profile.tensors
         shares = _softmax(features @ tensors["category_weights"] + tensors["category_bias"])
-        return WindowScores(self._head.logits(features), categories=shares)
-
-    def decide(self, raw: float, windows: int) -> Decision:
-        """Correct for the number of windows and calibrate."""
-        logit = self._head.for_windows(raw, windows)
-        return Decision(logit, self._head.probability(logit), calibrated=True)
+        return WindowScores(self.head.logits(features), categories=shares)
 
     def fit(self, harmless: Sequence[Item], harmful: Sequence[Item] | None = None) -> Self:
         """Fit both heads. Harmful items name their category in `metadata["category"]`.
@@ -158,25 +122,12 @@ class PolicyEmbedded(ActivationDetector):
             features[labels], [item for item, bad in zip(chosen, labels, strict=True) if bad]
         )
         facts: dict[str, JsonValue] = {
-            "n_harmful": int(labels.sum()),
-            "n_harmless": int((~labels).sum()),
+            **self.facts_of(items, labels, report),
             "n_skills": int(skills.sum()),
-            "left_out": len(items) - len(kept),
-            "seed": self.context.seed,
-            "inputs": [*sorted({item.origin.input_hash[:16] for item in items})],
             "categories": list(names),
             "category_accuracy": accuracy,
-            **report.facts,
-            "head": report.head.numbers(),
         }
-        tensors = {"weights": report.head.weights, "category_weights": weights, "category_bias": bias}
-        self._fitted = Profile(self.info.name, self.version, self.binding, facts, tensors)
-        self._head = report.head
-        return self
-
-    def save(self, folder: Path) -> None:
-        """Write the profile in use."""
-        self._profile.save(folder)
+        return self.use(report.head, facts, {"category_weights": weights, "category_bias": bias})
 
 
 def _fit_categories(features: Array, harmful: Sequence[Item]) -> tuple[list[str], Array, Array, float | None]:

@@ -44,6 +44,16 @@ def views_of(item: Item, *, deep: bool = False) -> list[View] | Abstention:
     )
 
 
+def earlier_turns(item: Item) -> int:
+    """Turns with text before the one of a chat that is examined."""
+    last = _last_request(item.turns)
+    return 0 if last is None else sum(bool(turn.text.strip()) for turn in item.turns[:last])
+
+
+def _last_request(turns: Sequence[Turn]) -> int | None:
+    return next((index for index in range(len(turns) - 1, -1, -1) if turns[index].role == "user"), None)
+
+
 def _skill_views(item: Item, *, deep: bool) -> list[View] | Abstention:
     if item.skill is None:
         return Abstention(reason=Reason.MISSING_PART, detail="the item has no skill")
@@ -54,7 +64,7 @@ def _skill_views(item: Item, *, deep: bool) -> list[View] | Abstention:
 
 
 def _chat_view(turns: Sequence[Turn]) -> list[View] | Abstention:
-    last = next((index for index in range(len(turns) - 1, -1, -1) if turns[index].role == "user"), None)
+    last = _last_request(turns)
     if last is None:
         return Abstention(reason=Reason.MISSING_PART, detail="the chat has no user turn")
     context: list[Turn] = []

@@ -7,7 +7,7 @@ read once) and works in bounded memory. Examined text is shown only by
 
 from tocsin.report.html import write_html_report
 from tocsin.report.json_output import render_json, render_jsonl
-from tocsin.report.records import DetectorNote, Measured, ReportRow, RunInfo, Setting
+from tocsin.report.records import DetectorNote, Measured, Prevalence, ReportRow, RunInfo, Setting
 from tocsin.report.sarif import render_sarif
 from tocsin.report.study import Figure, Ranged, Section, StudyPage, Table, render_study, write_study_page
 from tocsin.report.summary import Outcomes, Summary, summarise
@@ -19,6 +19,7 @@ __all__ = [
     "Figure",
     "Measured",
     "Outcomes",
+    "Prevalence",
     "Ranged",
     "ReportRow",
     "RunInfo",

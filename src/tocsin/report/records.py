@@ -65,6 +65,32 @@ class Measured(Record):
     n: int | None = None
 
 
+class Prevalence(Record):
+    """The share of harmful items, corrected for a detector's measured errors."""
+
+    detector: str
+    flagged: int
+    judged: int
+    value: float
+    low: float
+    high: float
+    """Ends of the 95 % interval, which carries the uncertainty of the error rates too."""
+    method: str
+    data: str
+    """Labelled data on which the errors were measured; the correction holds as far as they are alike."""
+    note: str = ""
+
+    def __str__(self) -> str:
+        """One sentence."""
+        share = self.flagged / self.judged if self.judged else 0.0
+        note = f" ({self.note})" if self.note else ""
+        return (
+            f"{self.detector} flagged {self.flagged:,} of {self.judged:,} judged ({share:.1%}); corrected "
+            f"for its errors on {self.data}: {self.value:.1%} ({self.low:.1%} to {self.high:.1%}) are "
+            f"harmful{note}"
+        )
+
+
 class RunInfo(Record):
     """Description of one run of a command."""
 
@@ -82,6 +108,8 @@ class RunInfo(Record):
     settings: tuple[Setting, ...] = ()
     detectors: tuple[DetectorNote, ...] = ()
     measured: tuple[Measured, ...] = ()
+    prevalence: tuple[Prevalence, ...] = ()
+    """Only where error rates were given (`--measured`)."""
     limits: tuple[str, ...] = ()
     """Further sentences on what the run cannot tell."""
     baseline: str | None = None

@@ -65,6 +65,7 @@ def _blocks(run: RunInfo, summary: Summary, width: int, max_rows: int) -> list[R
     if grouped is not None:
         blocks.append(grouped)
     blocks.append(_sum(run, summary))
+    blocks += [_plain(visible(str(estimate))) for estimate in run.prevalence]
     return blocks
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from tocsin.core.errors import UsageError
 from tocsin.core.records import Kind
+from tocsin.sources.chats import is_message_list
 
 CHAT_NAMES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
 REQUEST_NAMES = ("prompt", "instruction", "question", "query", "request", "user", "goal", "input")
@@ -35,10 +36,13 @@ TEXT_NAMES = (
     "caption",
     "user",
 )
+_USUAL_TEXT = {*CHAT_NAMES, *REQUEST_NAMES, *ANSWER_NAMES, *TEXT_NAMES, "system", "rejected", "context"}
 ID_NAMES = ("id", "_id", "uid", "uuid")
 ROW_KINDS = (Kind.PROMPT, Kind.RESPONSE, Kind.CHAT, Kind.TRAINING_SAMPLE, Kind.CODE, Kind.MESSAGE)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _SHOWN_NAMES = 12
+_TEXT_WORDS = 4
+"""Words from which a value counts as text, rather than as a label, a name or a number."""
 NameLookup = Callable[[str], str | None]
 NameSearch = Callable[[Iterable[str]], str | None]
 
@@ -51,6 +55,8 @@ class Columns:
     prompt: str | None = None
     label: str | None = None
     group: str | None = None
+    keep: tuple[str, ...] = ()
+    """Further columns kept in the metadata under their own names, where a row has them."""
     as_kind: Kind | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +64,11 @@ class Columns:
             kinds = ", ".join(ROW_KINDS)
             message = f"expected one of {kinds} as the kind of rows, got {self.as_kind}."
             raise UsageError(message)
+
+    @property
+    def kept(self) -> tuple[str | None, ...]:
+        """Columns whose values go into the metadata."""
+        return (self.label, self.group, *self.keep)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -81,6 +92,19 @@ class Plan:
     """Kind of an item made from `text`."""
     kept: tuple[tuple[str, str], ...] = ()
     """(key in the item's metadata, column)."""
+
+    def unread(self, row: Mapping[str, object]) -> list[str]:
+        """Columns of a row with text that no item shows: strings of several words, lists of messages."""
+        rest = {name: value for name, value in row.items() if name not in self.columns}
+        return [
+            name
+            for name, value in rest.items()
+            if (isinstance(value, str) and len(value.split()) >= _TEXT_WORDS) or is_message_list(value)
+        ]
+
+    def unread_names(self, names: Iterable[str]) -> list[str]:
+        """The same from names alone, where values are not at hand: those that usually hold text."""
+        return [name for name in names if name not in self.columns and name.strip().lower() in _USUAL_TEXT]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -108,7 +132,7 @@ def make_plan(names: Collection[str], wanted: Columns) -> Plan | None:
         (key, column)
         for key, column in (
             ("id", find(ID_NAMES)),
-            *((name, named(name)) for name in (wanted.label, wanted.group) if name is not None),
+            *((name, named(name)) for name in wanted.kept if name is not None),
         )
         if column is not None
     )
@@ -163,6 +187,11 @@ def missing_column(names: Iterable[str] | None, wanted: Columns) -> str:
         expected = "a column of text (" + ", ".join(TEXT_NAMES[:8]) + ", messages, ...)"
     if names is None:
         return f"expected {expected}, got rows without columns. Name the text column with --text."
+    got = shown_names(names) or "no usable column names"
+    return f"expected {expected}, got {got}. Name the text column with --text."
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """Names for a message: only those that look like identifiers, since a header may hold examined text."""
     known = [name for name in names if _IDENTIFIER.fullmatch(name)]
-    got = ", ".join(known[:_SHOWN_NAMES]) + (", ..." if len(known) > _SHOWN_NAMES else "")
-    return f"expected {expected}, got {got or 'no usable column names'}. Name the text column with --text."
+    return ", ".join(known[:_SHOWN_NAMES]) + (", ..." if len(known) > _SHOWN_NAMES else "")

@@ -1,8 +1,8 @@
-"""Paths to leave out: patterns of the caller and of `.tocsinignore`, in gitignore syntax.
+"""Paths to leave out: patterns of the caller and of a file that the caller names, in gitignore syntax.
 
-The ignore file is read from the top of the scanned folder only, and never when that folder is itself a skill:
-otherwise a skill's author could hide files from the scan. Patterns with many wildcards are refused, because
-matching them can take exponential time.
+A `.tocsinignore` inside the scanned folder is not obeyed unless it is named: whoever made the folder could
+hide files from the scan with it. Patterns with many wildcards are refused, because matching them can take
+exponential time.
 """
 
 from __future__ import annotations
@@ -50,15 +50,12 @@ class IgnoreRules:
         return not self._is_empty and self._spec.match_file(relative + "/" if is_folder else relative)
 
 
-def read_ignore_file(folder: Path) -> list[str]:
-    """The patterns of the folder's own ignore file; empty when there is none.
+def read_ignore_file(path: Path) -> list[str]:
+    """The patterns of an ignore file.
 
     Raises:
         InputError: If it cannot be read, is too large, or holds a pattern that takes too long to match.
     """
-    path = folder / IGNORE_FILE
-    if not path.is_symlink() and not path.exists():
-        return []
     try:
         with open_regular(path) as stream:
             data, is_longer = read_up_to(stream, _FILE_BYTES)

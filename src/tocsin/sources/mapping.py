@@ -47,6 +47,11 @@ class RowMapper:
                 self._plans[names] = plan
             return plan
 
+    def unread(self, value: Mapping[str, object]) -> list[str]:
+        """Columns of a row that hold text which no item shows."""
+        plan = self.plan(tuple(value))
+        return [] if plan is None else plan.unread(value)
+
     def understands(self, row: Row) -> bool:
         """Whether the row has a text column (its value may still be wrong) and every named column."""
         value = row.value

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from tocsin.core.errors import InputError
 from tocsin.core.records import Abstention, Item, Kind, Reason
-from tocsin.sources.columns import Columns, missing_column
+from tocsin.sources.columns import Columns, missing_column, shown_names
 from tocsin.sources.files import (
     CHUNK_BYTES,
     NoTextError,
@@ -27,7 +27,7 @@ from tocsin.sources.files import (
     kind_of_file,
 )
 from tocsin.sources.formats import Format, find_format
-from tocsin.sources.ignore import IgnoreRules, read_ignore_file
+from tocsin.sources.ignore import IGNORE_FILE, IgnoreRules
 from tocsin.sources.limits import Limits
 from tocsin.sources.mapping import RowMapper
 from tocsin.sources.parquet import parquet_rows, parquet_shape
@@ -40,7 +40,6 @@ from tocsin.sources.walk import (
     FolderIndex,
     SkillPlace,
     Trouble,
-    entry_names,
     index_folder,
     resolve_inside,
 )
@@ -114,10 +113,10 @@ def open_source(
     prompt: str | None = None,
     label: str | None = None,
     group: str | None = None,
+    keep: Sequence[str] = (),
     as_kind: Kind | None = None,
     limits: Limits | None = None,
-    ignore: Sequence[str] | None = None,
-    ignore_file: bool = True,
+    ignore: Sequence[str] = (),
 ) -> Source:
     """Open a file, a folder or standard input for reading.
 
@@ -129,10 +128,11 @@ def open_source(
         prompt: Column of the request that the text answers: rows become responses.
         label: Column kept in `Item.metadata` under its own name.
         group: Another such column: items that share its value share a source.
+        keep: Further columns kept in the metadata, where a row has them.
         as_kind: Kind of the rows, where the rules of `docs/inputs.md` would choose another.
         limits: Bounds of reading.
-        ignore: Patterns of paths to leave out, in gitignore syntax.
-        ignore_file: Whether the folder's own `.tocsinignore` is obeyed (never that of a skill).
+        ignore: Patterns of paths to leave out, in gitignore syntax. A `.tocsinignore` in the folder is not
+            obeyed; `read_ignore_file` reads one that the caller trusts.
 
     Returns:
         The opened source. The input was hashed and its beginning understood; nothing is held open.
@@ -142,7 +142,7 @@ def open_source(
         UsageError: If patterns, kinds or limits cannot be used.
         MissingExtraError: If a Parquet file is given and the extra `parquet` is not installed.
     """
-    columns = Columns(text=text, prompt=prompt, label=label, group=group, as_kind=as_kind)
+    columns = Columns(text=text, prompt=prompt, label=label, group=group, keep=tuple(keep), as_kind=as_kind)
     opener = _Opener(columns, limits or Limits())
     if str(path) == STDIN:
         return opener.stdin()
@@ -156,7 +156,7 @@ def open_source(
         message = f"expected a file or a folder, got: {reason}. Check the path."
         raise InputError(message, path=given) from error
     if stat.S_ISDIR(mode):
-        return opener.folder(given, ignore or (), ignore_file=ignore_file)
+        return opener.folder(given, ignore)
     if stat.S_ISREG(mode):
         return opener.skill_file(given) if given.name.lower() == SKILL_FILE.lower() else opener.file(given)
     message = (
@@ -171,6 +171,19 @@ class _Opener:
     def __init__(self, columns: Columns, limits: Limits) -> None:
         self._columns = columns
         self._limits = limits
+        self._unread: dict[str, list[str]] = {}
+        """Text columns that are not read, by file."""
+
+    def _unread_notice(self) -> list[str]:
+        """Says which text columns of the first rows are not read. Silent where the caller chose columns."""
+        if self._columns.text is not None or not self._unread:
+            return []
+        shown = [f"{file} ({names})" for file, found in self._unread.items() if (names := shown_names(found))]
+        more = ", ..." if len(shown) > _NAMED_IN_NOTICE else ""
+        hint = "--text names another column to read"
+        return (
+            [f"text columns not read: {', '.join(shown[:_NAMED_IN_NOTICE])}{more}; {hint}"] if shown else []
+        )
 
     def _source(
         self,
@@ -198,7 +211,7 @@ class _Opener:
             rows, digest = self._rows(path.resolve(), display_name(path.name))
         except UnreadableFileError as error:
             raise InputError(error.detail, path=path, line=error.line) from error
-        return self._source(str(path), digest, {rows.format.name: 1}, [rows])
+        return self._source(str(path), digest, {rows.format.name: 1}, [rows], self._unread_notice())
 
     def stdin(self) -> Source:
         """Standard input, spooled to a temporary file that lives as long as the source."""
@@ -221,7 +234,7 @@ class _Opener:
         except BaseException:
             Path(name).unlink()
             raise
-        source = self._source(STDIN, digest, {rows.format.name: 1}, [rows])
+        source = self._source(STDIN, digest, {rows.format.name: 1}, [rows], self._unread_notice())
         weakref.finalize(source, Path(name).unlink, missing_ok=True)
         return source
 
@@ -232,7 +245,7 @@ class _Opener:
         part = self._skill(root, place, IgnoreRules())
         return self._source(str(path), _hash_of([(place.path, part.digest.hex())]), {"skill": 1}, [part])
 
-    def folder(self, path: Path, patterns: Sequence[str], *, ignore_file: bool) -> Source:
+    def folder(self, path: Path, patterns: Sequence[str]) -> Source:
         """Skills and data files of a folder."""
         root = path.resolve()
         try:
@@ -240,8 +253,7 @@ class _Opener:
         except OSError as error:
             message = f"expected a readable folder, got: {(error.strerror or 'an error').lower()}."
             raise InputError(message, path=path) from error
-        obeys_file = ignore_file and not entry_names(names)
-        ignore = IgnoreRules([*(read_ignore_file(root) if obeys_file else ()), *patterns])
+        ignore = IgnoreRules(patterns)
         index = index_folder(root, ignore, self._limits)
         parts: list[Part] = []
         hashes: list[tuple[str, str]] = []
@@ -259,7 +271,11 @@ class _Opener:
             message += f" ({index.unknown.count} other files, {len(without_text)} data files without text, "
             message += f"{index.ignored.count} ignored). Give another folder or a file."
             raise InputError(message, path=path)
-        notices = _notices(index, without_text)
+        notices = _notices(index, without_text) + self._unread_notice()
+        if IGNORE_FILE in names and not patterns:
+            notices.append(
+                f"a {IGNORE_FILE} inside the scanned folder is not obeyed; --ignore-file names one that is"
+            )
         return self._source(str(path), _hash_of(hashes), formats, parts, notices, index.ignored.count)
 
     def _place(
@@ -292,7 +308,7 @@ class _Opener:
 
     def _skill(self, root: Path, place: SkillPlace, ignore: IgnoreRules) -> SkillPart:
         raw = load_skill(root, place, ignore, self._limits)
-        kept = tuple(name for name in (self._columns.label, self._columns.group) if name is not None)
+        kept = tuple(name for name in self._columns.kept if name is not None)
         return SkillPart(root, place, raw.digest, ignore, self._limits, kept)
 
     def _rows(self, path: Path, shown: str, *, is_stdin: bool = False) -> tuple[RowsPart, str]:
@@ -306,9 +322,11 @@ class _Opener:
                 plan = mapper.plan(shape.columns)
                 if plan is None:
                     raise NoTextError(missing_column(shape.columns, self._columns))
+                if unread := plan.unread_names(shape.columns):
+                    self._unread[shown] = unread
                 file_format = Format("parquet", functools.partial(parquet_rows, columns=plan.columns))
                 total = shape.rows
-            self._require_text_rows(file_format, path, mapper)
+            self._require_text_rows(file_format, path, mapper, shown)
             digest = digest_file(path)
         except OSError as error:
             message = f"expected a readable file, got: {(error.strerror or 'an error').lower()}."
@@ -319,7 +337,7 @@ class _Opener:
             total = digest.lines - 1
         return RowsPart(path, shown, file_format, digest.stamp, mapper, self._limits, total), digest.sha256
 
-    def _require_text_rows(self, file_format: Format, path: Path, mapper: RowMapper) -> None:
+    def _require_text_rows(self, file_format: Format, path: Path, mapper: RowMapper, shown: str) -> None:
         """Read the first rows until one of them has a text.
 
         Raises:
@@ -334,6 +352,8 @@ class _Opener:
             if row.problem is not None:
                 first_problem = first_problem or row
             elif mapper.understands(row):
+                if isinstance(row.value, dict) and (unread := mapper.unread(row.value)):
+                    self._unread[shown] = unread
                 return
             elif isinstance(row.value, dict) and names is None:
                 names = [str(name) for name in row.value]
