@@ -15,7 +15,7 @@ from tocsin.api.evaluate import evaluate, label_text
 from tocsin.api.evaluation import Evaluation
 from tocsin.api.progress import Progress
 from tocsin.core import registry
-from tocsin.core.errors import InputError, UsageError
+from tocsin.core.errors import InputError, RunError, UsageError
 from tocsin.core.records import Item, Kind, Provenance, Reason, Verdict
 from tocsin.core.registry import Cost, DetectorContext, DetectorInfo, lookup
 from tocsin.core.stats import auroc, wilson
@@ -70,8 +70,9 @@ class ByNumber:
 
 
 @pytest.fixture(autouse=True)
-def by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A detector whose verdicts a test can write down."""
+def by_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A detector whose verdicts a test can write down, and a place for run folders."""
+    monkeypatch.chdir(tmp_path)
     lookup("surface")  # loads the plug-ins before the table is replaced
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     registry.detector(
@@ -330,17 +331,33 @@ def test_a_detector_that_breaks_its_contract_is_a_bug_and_no_result(
 ) -> None:
     whole = ByNumber.detect
     monkeypatch.setattr(ByNumber, "detect", lambda self, items: iter(list(whole(self, items))[:-1]))
-    with pytest.raises(RuntimeError, match="broke its contract: 1 items got no verdict"):
+    with pytest.raises(RuntimeError, match="broke its contract: an item got no verdict"):
         run(mixed)
     monkeypatch.setattr(ByNumber, "detect", lambda self, items: iter(list(whole(self, items))[::-1]))
     with pytest.raises(RuntimeError, match="out of order"):
-        run(mixed)
+        run(mixed, fresh=True)
 
 
 def test_progress_is_told(mixed: Path) -> None:
     reports: list[Progress] = []
     run(mixed, progress=reports.append)
-    assert [report.stage for report in reports] == ["loading", *["scanning"] * 9, "reporting"]
+    stages = [report.stage for report in reports]
+    assert stages[:2] == ["scanning", "loading"]
+    assert stages.count("scanning") == 10
+    assert (stages[-1], reports[-1].done) == ("reporting", 9)
+
+
+def test_the_same_call_shows_the_finished_evaluation(mixed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = run(mixed, out=out)
+    reports: list[Progress] = []
+    assert run(mixed, out=out, progress=reports.append) == first
+    assert [report.stage for report in reports] == ["reporting"]
+    assert Evaluation.model_validate_json((out / "summary.json").read_bytes()) == first
+    page = (out / "report.html").read_text("utf-8")
+    assert f"AUROC {first.auroc:.3f}" in page
+    with pytest.raises(RunError, match="another one"):
+        run(mixed, out=out, threshold=0.9)
 
 
 def test_the_surface_baseline_equals_its_own_confound(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tocsin.core.errors import UsageError
 from tocsin.core.records import SCHEMA_VERSION, Abstention, Item, Kind, Provenance, Reason, Verdict
@@ -75,12 +75,19 @@ class Panel:
     def _verdicts(self, name: str, items: Sequence[Item]) -> Iterator[Verdict]:
         if not items:
             return
-        given: Iterable[Verdict] = self._detector(name).detect(items)
-        for item, verdict in zip(items, given, strict=True):
+        given = iter(self._detector(name).detect(items))
+        for item in items:
+            verdict = next(given, None)
+            if verdict is None:
+                message = f"the detector '{name}' broke its contract: an item got no verdict."
+                raise RuntimeError(message)
             if verdict.key != item.key or verdict.detector != name:
                 message = f"the detector '{name}' broke its contract: a verdict is out of order or misnamed."
                 raise RuntimeError(message)
             yield verdict
+        if next(given, None) is not None:
+            message = f"the detector '{name}' broke its contract: a verdict too many."
+            raise RuntimeError(message)
 
     def _detector(self, name: str) -> Detector:
         if name not in self._built:

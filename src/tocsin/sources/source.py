@@ -91,7 +91,9 @@ class Source:
     def describe(self) -> dict[str, JsonValue]:
         """What a run record keeps of the input."""
         columns: dict[str, JsonValue] = {
-            key: value for key, value in asdict(self.columns).items() if value is not None
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self.columns).items()
+            if value
         }
         limits: dict[str, JsonValue] = dict(asdict(self.limits))
         return {
