@@ -77,14 +77,10 @@ def estimate(values: Floats, confidence: float = 0.95) -> Estimate:
     resampled = values[1:][~np.isnan(values[1:])]
     if value is None or len(resampled) < 100:
         return Estimate(value=value)
-    low, high = np.quantile(
-        resampled, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf"
-    )
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf")
     return Estimate(value=value, low=number(low), high=number(high))
 
 
 def number(value: float) -> float | None:
     """A float for a record: None when it is not finite."""
     return float(value) if math.isfinite(value) else None
-
-

@@ -223,9 +223,7 @@ class _Study:
             if len(members) < 2:
                 continue
             tables = [np.where(self.shared[:, None], self.vectors[name], np.nan) for name in members]
-            found.append(
-                set_agreement(title, members, tables, n_resamples=self.n_resamples, seed=self.seed)
-            )
+            found.append(set_agreement(title, members, tables, n_resamples=self.n_resamples, seed=self.seed))
         return tuple(found)
 
     def _parts(self, others: Sequence[str]) -> tuple[PartAgreement, ...]:

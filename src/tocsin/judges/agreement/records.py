@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -153,5 +154,5 @@ class Agreement(Record):
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """As indented JSON."""
-        return self.model_dump_json(indent=1)
+        """As indented JSON in ASCII; a number that is not finite is null."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False)

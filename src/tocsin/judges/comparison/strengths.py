@@ -43,7 +43,9 @@ def stages_of(vectors: Floats) -> Stages:
     """Plackett-Luce draws of rank vectors, shape (items, k)."""
     n, k = vectors.shape
     left = [vectors <= np.where(vectors == rank, rank, 0).max(1)[:, None] for rank in range(1, k + 1)]
-    happened = [(vectors == rank).any(1) & (held.sum(1) > 1) for rank, held in zip(range(1, k + 1), left, strict=True)]
+    happened = [
+        (vectors == rank).any(1) & (held.sum(1) > 1) for rank, held in zip(range(1, k + 1), left, strict=True)
+    ]
     candidates = np.concatenate([held[took] for held, took in zip(left, happened, strict=True)])
     if not len(candidates):
         return Stages(np.zeros((n, k)), np.zeros((n, 0)), np.zeros((0, k), dtype=np.bool_))
@@ -51,7 +53,9 @@ def stages_of(vectors: Floats) -> Stages:
     rows = np.concatenate([np.flatnonzero(took) for took in happened])
     counts = np.zeros((n, len(members)))
     np.add.at(counts, (rows, which.ravel()), 1)
-    drawn = [((vectors == rank) & took[:, None]) for rank, took in zip(range(1, k + 1), happened, strict=True)]
+    drawn = [
+        ((vectors == rank) & took[:, None]) for rank, took in zip(range(1, k + 1), happened, strict=True)
+    ]
     return Stages(np.sum(drawn, axis=0).astype(np.float64), counts, members)
 
 
