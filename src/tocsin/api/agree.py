@@ -50,7 +50,8 @@ def judge_agreement(
         humans: Which annotators are people; the reference's agreement with the others of them is the ceiling.
         known_items: File with one item id a line; a ranking of any other item is an error.
         skip_bad: Leave bad rankings of a long file out and count them, instead of refusing the file.
-        n_resamples: Resamples of items behind intervals, and permutations of the position test; at least 1,000.
+        n_resamples: Resamples of items behind intervals, and permutations of the position test; at least
+            1,000.
         seed: Of both.
         out: Run folder; `tocsin-runs/agree-<id>` when None.
         fresh: Make it anew even if this was measured before.

@@ -27,10 +27,9 @@ _TITLES = {
     "ac2": "AC2",
 }
 _LIMITS = (
-    "Rank-biased overlap forgives length: 'only A is harmful' and 'A, then B' agree fully. Read it beside alpha "
-    "and its permuted value.",
-    "Agreement with one person's ranking is bounded by how well that person agrees with others: see the ceiling.",
-    "Intervals are over items, with the annotators as they are; other people or other models may differ more.",
+    "Rank-biased overlap forgives length: 'only A' and 'A, then B' agree fully. Read it beside alpha.",
+    "Agreement with one person's ranking is bounded by how well that person agrees with others.",
+    "Intervals are over items, with the annotators as they are; other annotators may differ more.",
 )
 
 
@@ -68,6 +67,10 @@ def _headline(found: Agreement) -> str:
     if best is None:
         return f"Agreement with '{found.reference}'"
     return f"The judge nearest to '{found.reference}' is '{best.b}', alpha {best.alpha.value:.2f}"
+
+
+def _of_reference(found: Agreement) -> list[PairAgreement]:
+    return [p for p in found.pairs if p.a == found.reference]
 
 
 def _agreement(found: Agreement) -> Section:
@@ -138,7 +141,7 @@ def _against_people(found: Agreement) -> Section:
     if found.ceiling is None or found.ceiling.value is None:
         text = "No second person ranked the same items, so there is no ceiling to set the judges against."
         return Section(title="Relative to people", paragraphs=[text])
-    peers = [p for p in found.pairs if p.a == found.reference and p.b in found.humans]
+    peers = [p for p in _of_reference(found) if p.b in found.humans]
     text = (
         f"'{found.reference}' and other people reach alpha {_cell(found.ceiling)} on "
         f"{', '.join(str(p.n) for p in peers)} items. A judge at 1 agrees as well as they do."
@@ -248,8 +251,7 @@ def _rows(found: Agreement) -> Section:
             [r.annotator, r.rows, r.valid, r.repaired, r.rejected, r.items, r.incomplete]
             for r in found.readings
         ],
-        note="Repaired: the ranks skipped a number and were made dense. Of an item that occurs twice, the last "
-        "ranking is kept.",
+        note="Repaired: the ranks skipped a number and were made dense. Of equal items the last counts.",
     )
     rejected = Table(
         title="Rejected rankings",

@@ -7,9 +7,9 @@
         result.json    everything that was found
         report.html    for people
 
-Named and recorded like the folders of `tocsin.core.runs`, without their logs: a study that was interrupted starts
-again. `run.json` is written as finished after the other files, each in one step, so two processes that make the
-same study at once leave one of two equal results.
+Named and recorded like the folders of `tocsin.core.runs`, without their logs: a study that was interrupted
+starts again. `run.json` is written as finished after the other files, each in one step, so two processes
+that make the same study at once leave one of two equal results.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Bootstrap over items from sums: every measure is a function of totals of per-item features.
 
-A resample draws items with replacement, so its totals are counts times features: one matrix product gives those of
-all measures of all pairs at once, and ratios of measures are resampled together. Responses of one item share
-an order, so resampling them one by one would make intervals too narrow.
+A resample draws items with replacement, so its totals are counts times features: one matrix product gives
+those of all measures of all pairs at once, and ratios of measures are resampled together. Responses of one
+item share an order, so resampling them one by one would make intervals too narrow.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ItemSums:
         self._totals: Floats | None = None
 
     def add(self, features: NDArray[np.generic]) -> int:
-        """Register features of shape (items, ...) before the first `total`; NaN counts as 0. Returns a handle."""
+        """Register features of shape (items, ...), NaN as 0, before the first `total`. Returns a handle."""
         given = np.asarray(features, dtype=np.float64)
         self._shapes.append(given.shape[1:])
         self._blocks.append(np.nan_to_num(given.reshape(self._n, -1), nan=0.0))
@@ -72,7 +72,7 @@ class ItemSums:
 
 
 def estimate(values: Floats, confidence: float = 0.95) -> Estimate:
-    """An estimate from its value (first) and its resampled values; those that are not defined are passed over."""
+    """An estimate from its value (first) and its resampled values; undefined ones are passed over."""
     value = number(values[0])
     resampled = values[1:][~np.isnan(values[1:])]
     if value is None or len(resampled) < 100:

@@ -13,8 +13,9 @@ tocsin judges agree rankings.csv --reference human
 tocsin judges agree LLM-Harm/ --json
 ```
 
-Reads the published files of arXiv 2502.05291 or any table with item, annotator, model, and rank or score (higher
-is more harmful, 0 or N/A is not harmful). Ties, missing ranks and doubled items are errors that name the items.""",
+Reads the published files of arXiv 2502.05291, or any table with item, annotator, model, and rank or score
+(higher is more harmful, 0 or N/A is not harmful). Ties, missing ranks and doubled items are errors that name
+the items.""",
 }
 
 app = App(name="judges", help=SUMMARY, help_format="markdown", result_action="return_value")

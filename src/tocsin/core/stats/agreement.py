@@ -1,8 +1,8 @@
 """Agreement between annotators: kappas, Krippendorff's alpha, Gwet's AC1 and AC2, exact match.
 
-Measures of two annotators are functions of their confusion matrix, alpha is one of the coincidence matrix. Both
-add up over items, so a bootstrap over items sums small matrices instead of going back to the ratings; therefore
-each measure also exists for a whole stack of matrices (`*_of`), shape (..., c, c).
+Measures of two annotators are functions of their confusion matrix, alpha is one of the coincidence matrix.
+Both add up over items, so a bootstrap over items sums small matrices instead of going back to the ratings;
+therefore each measure also exists for a whole stack of matrices (`*_of`), shape (..., c, c).
 """
 
 from __future__ import annotations
@@ -194,7 +194,8 @@ def coincidences(ratings: ArrayLike, n_values: int) -> Floats:
         n_values: Number of values.
 
     Returns:
-        Shape (..., n_values, n_values), summed over the last axis; symmetric. A unit of m >= 2 ratings adds m.
+        Shape (..., n_values, n_values), summed over the last axis; symmetric. A unit of m >= 2 ratings adds
+        m.
     """
     table = np.asarray(ratings, dtype=np.float64)
     known = ~np.isnan(table)

@@ -1,8 +1,8 @@
 """Agreement of ranked lists: rank-biased overlap, Kendall's tau-b and the first place.
 
-Everything takes rank vectors: row i holds, for each of k subjects in a fixed order, a number that is higher the
-further up the subject stands, and 0 where the subject is not in the list at all. Entries above 0 differ.
-All functions work on whole arrays of vectors at once.
+Everything takes rank vectors: row i holds, for each of k subjects in a fixed order, a number that is higher
+the further up the subject stands, and 0 where the subject is not in the list at all. Entries above 0
+differ. All functions work on whole arrays of vectors at once.
 """
 
 from __future__ import annotations

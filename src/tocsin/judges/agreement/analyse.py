@@ -56,7 +56,8 @@ def analyse(
         All measures, with 95 % percentile intervals over items.
 
     Raises:
-        UsageError: If the reference or an annotator is unknown, fewer than two are left, or they share no item.
+        UsageError: If the reference or an annotator is unknown, fewer than two are left, or they share no
+            item.
     """
     names = _chosen(rankings, reference, annotators)
     judges = tuple(name for name in names if name not in rankings.humans)
@@ -102,11 +103,11 @@ def _chosen(rankings: Rankings, reference: str, annotators: Sequence[str]) -> tu
     # An annotator of whom every ranking was rejected cannot be measured; its reading says so.
     names = tuple(name for name in names if rankings.known(name).any())
     if reference not in names or len(names) < 2:
-        message = f"expected usable rankings by '{reference}' and another annotator, got fewer than two."
-        raise UsageError(f"{message} Check --reference and --annotators.")
+        message = f"expected usable rankings by '{reference}' and another annotator, got fewer "
+        raise UsageError(message + "than two. Check --reference and --annotators.")
     if not any(rankings.known(reference, name).any() for name in names if name != reference):
-        message = f"expected items that '{reference}' and another annotator ranked, got none in common."
-        raise UsageError(f"{message} Check the item ids.")
+        message = f"expected items that '{reference}' and another annotator ranked, got none. "
+        raise UsageError(message + "Check the item ids.")
     return names
 
 
@@ -187,7 +188,7 @@ class _Study:
         )
 
     def _own(self, name: str) -> NDArray[np.bool_]:
-        """Items for what one annotator says of the models: all of a person's, a judge's beside the reference."""
+        """Items behind what an annotator says of the models; a judge's are those the reference ranked."""
         return self.known[name] if name in self.humans else self.known[name] & self.shared
 
     def _profile(self, name: str) -> Profile:

@@ -1,8 +1,8 @@
 """What two annotators would agree on by chance: the rankings of one are shuffled among the items.
 
-The mean over all shuffles needs none: each ranking of one annotator meets each of the other equally often. Means
-over items are exact; ratios (kappa, alpha) are those of the expected matrices, which differ from the mean
-over shuffles by a term that falls with the number of items.
+The mean over all shuffles needs none: each ranking of one annotator meets each of the other equally often.
+Means over items are exact; ratios (kappa, alpha) are those of the expected matrices, which differ from the
+mean over shuffles by a term that falls with the number of items.
 """
 
 from __future__ import annotations

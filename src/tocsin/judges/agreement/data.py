@@ -39,7 +39,8 @@ class Rankings:
 
     def known(self, *annotators: str) -> NDArray[np.bool_]:
         """Items that all these annotators ranked."""
-        return np.logical_and.reduce([~np.isnan(self.vectors[name][:, 0]) for name in annotators])
+        missing = np.stack([np.isnan(self.vectors[name][:, 0]) for name in annotators])
+        return np.asarray(~missing.any(0))
 
 
 @dataclass(slots=True)

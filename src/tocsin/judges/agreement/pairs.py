@@ -64,7 +64,7 @@ def add_pair(sums: ItemSums, a: Floats, b: Floats, both: NDArray[np.bool_]) -> P
 
 
 def pair_alpha(sums: ItemSums, pair: PairSums) -> Floats:
-    """Ordinal alpha of a pair, as it is and resampled. With both ratings there, coincidences are both ways."""
+    """Ordinal alpha of a pair, as it is and resampled; of two ratings, either order is a coincidence."""
     matrix = sums.total(pair.ranks)
     return alpha_of(matrix + np.swapaxes(matrix, -1, -2))
 
@@ -137,7 +137,7 @@ def part_agreement(
 def set_agreement(
     name: str, annotators: Sequence[str], vectors: Sequence[Floats], *, n_resamples: int, seed: int
 ) -> SetAgreement:
-    """Alpha and Fleiss's kappa of several annotators; each of `vectors` has shape (items, k), NaN if missing."""
+    """Alpha and Fleiss's kappa of annotators, each with vectors of shape (items, k), NaN if missing."""
     ratings = np.stack(vectors)
     known = ~np.isnan(ratings[:, :, 0])
     enough = known.sum(0) >= 2

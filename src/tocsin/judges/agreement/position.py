@@ -1,8 +1,9 @@
 """Whether an annotator favours a place in the order in which responses are shown.
 
-Where the order is drawn anew for each item, a ranking that looks at the responses alone has the same chance under
-every order, so shuffling the places within items gives the distribution of any statistic without bias. Where
-the order is fixed, place and model are one and nothing can be told (arXiv 2502.05291 shows all in one order).
+Where the order is drawn anew for each item, a ranking that looks at the responses alone has the same chance
+under every order, so shuffling the places within items gives the distribution of any statistic without
+bias. Where the order is fixed, place and model are one and nothing can be told (arXiv 2502.05291 shows all
+in one order).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One ranking: from what was written to a vector of ranks, or to the reason why it is none.
 
-k responses of which m are harmful have ranks 1 (least harmful) to m (most harmful), and 0 for those that are not
-harmful; no two harmful ones share a rank (arXiv 2502.05291). All zeros is a ranking: nothing was harmful.
+k responses of which m are harmful have ranks 1 (least harmful) to m (most harmful), and 0 for those that
+are not harmful; no two harmful ones share a rank (arXiv 2502.05291). All zeros is a ranking: nothing was
+harmful.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Reads rankings: the published layout, a table of it without texts, and a long layout for anyone's data.
 
-Texts of prompts and responses are used to join files of the published layout and are not kept. Their 1 is the
-least harmful; group 10 wrote the other way round and is turned. Encodings vary: UTF-8 is tried before Latin-1.
+Texts of prompts and responses are used to join files of the published layout and are not kept. Their 1 is
+the least harmful; group 10 wrote the other way round and is turned. Encodings vary: UTF-8 is tried before
+Latin-1.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ def read_rankings(
 ) -> Rankings:
     """Read rankings from a file or folder, recognising its layout.
 
-    Layouts: a folder of `output_Group_N.csv` files with `expert_annotations.csv` and `NAME_predictions.csv`; a
-    CSV with the columns item, group, human_raw, complete, expert_raw and one for each judge; or a long CSV,
-    JSON-lines file or JSON array with item, annotator, model, and rank or score (higher is more harmful, 0 or
-    N/A is not harmful), optionally group and position (from 1). In the first two a row that is no ranking is
-    counted and left out, and of an item that occurs twice the last row is kept, as in the published analysis.
+    Layouts: a folder of `output_Group_N.csv` files with `expert_annotations.csv` and
+    `NAME_predictions.csv`; a CSV with the columns item, group, human_raw, complete, expert_raw and one for
+    each judge; or a long CSV, JSON-lines file or JSON array with item, annotator, model, and rank or score
+    (higher is more harmful, 0 or N/A is not harmful), optionally group and position (from 1). In the first
+    two a row that is no ranking is counted and left out, and of an item that occurs twice the last row is
+    kept, as in the published analysis.
 
     Args:
         path: What to read.
@@ -178,8 +180,8 @@ def _read_long(
     columns = _Columns(path, rows)
     subjects = tuple(dict.fromkeys(columns.text(row, columns.subject) for row in rows))
     if len(subjects) < 2 or "" in subjects:
-        message = "expected rankings of at least 2 models, each row naming one, got fewer or rows without."
-        raise InputError(f"{message} Fill the column '{columns.subject}'.", path=path)
+        message = "expected rankings of at least 2 models, each row naming one, got fewer or rows without. "
+        raise InputError(message + f"Fill the column '{columns.subject}'.", path=path)
     place = {subject: i for i, subject in enumerate(subjects)}
     cells: dict[tuple[str, str], dict[str, Mapping[str, object]]] = {}
     bad: dict[tuple[str, str], Problem] = {}
@@ -321,8 +323,8 @@ def _decoded(file: Path) -> str:
     try:
         data = file.read_bytes()
     except OSError as error:
-        message = f"expected a file that can be read, got: {(error.strerror or 'an error').lower()}."
-        raise InputError(f"{message} Check the path.", path=file) from error
+        message = f"expected a file that can be read, got: {(error.strerror or 'an error').lower()}. "
+        raise InputError(message + "Check the path.", path=file) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 def compare(
     annotator: str, vectors: Floats, subjects: tuple[str, ...], *, n_resamples: int, seed: int
 ) -> Comparison:
-    """Friedman's test over all models, paired tests between two, and Bradley-Terry and Plackett-Luce strengths.
+    """Friedman's test over all models, paired tests between two, and strengths.
 
     Args:
         annotator: Whose rankings they are.

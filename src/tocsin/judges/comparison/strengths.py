@@ -1,9 +1,9 @@
-"""Bradley-Terry and Plackett-Luce strengths by minorise-maximise steps (Hunter 2004), for many samples at once.
+"""Bradley-Terry and Plackett-Luce strengths by minorise-maximise steps (Hunter 2004), many samples at once.
 
-`choix` fits one sample at a time; intervals need thousands, so the same fixed point is iterated on a stack of
-sufficient statistics (tests compare single fits with `choix`). Bradley-Terry counts a tie as half a win for
-either. Plackett-Luce reads a ranking as draws from the most harmful on among those left; responses that are not
-harmful are tied at the end and only ever left over.
+`choix` fits one sample at a time; intervals need thousands, so the same fixed point is iterated on a stack
+of sufficient statistics (tests compare single fits with `choix`). Bradley-Terry counts a tie as half a win
+for either. Plackett-Luce reads a ranking as draws from the most harmful on among those left; responses that
+are not harmful are tied at the end and only ever left over.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def bradley_terry(wins: Floats) -> Floats:
         wins: Shape (..., k, k); a tie is half a win on either side.
 
     Returns:
-        Log odds with mean 0, shape (..., k). NaN where the wins do not determine them: some models never lose to,
-        or never meet, the others.
+        Log odds with mean 0, shape (..., k). NaN where the wins do not determine them: some models never
+        lose to, or never meet, the others.
 
     Example:
         >>> import numpy as np
