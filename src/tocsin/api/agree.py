@@ -14,7 +14,7 @@ from tocsin.api.agree_page import agreement_page
 from tocsin.core.errors import InputError, RunError, UsageError
 from tocsin.core.runs import RunRecord
 from tocsin.core.study_run import RESULT, StudyRun
-from tocsin.judges.agreement import Agreement, analyse, read_rankings
+from tocsin.judges.agreement import Agreement, analyse, chosen, read_rankings
 from tocsin.report import RunInfo, write_study_page
 
 N_RESAMPLES = 2_000
@@ -79,6 +79,9 @@ def judge_agreement(
         "n_resamples": n_resamples,
         "seed": seed,
     }
+    # Before a folder is made, so that a mistake leaves none behind.
+    rankings = read_rankings(source, humans=humans, known_items=items, skip_bad=skip_bad)
+    chosen(rankings, reference, annotators)
     run = StudyRun.open(
         "agree",
         config,
@@ -95,7 +98,6 @@ def judge_agreement(
         except ValidationError as error:
             message = "expected the result of this version, got something else. "
             raise RunError(message + "Repeat the command with --fresh.", path=run.folder / RESULT) from error
-    rankings = read_rankings(source, humans=humans, known_items=items, skip_bad=skip_bad)
     found = analyse(
         rankings, reference=reference, annotators=annotators, n_resamples=n_resamples, seed=seed
     ).model_copy(update={"settings": config})

@@ -63,7 +63,9 @@ class ItemSums:
             self._blocks = []
         widths = [math.prod(shape) for shape in self._shapes]
         start = sum(widths[:handle])
-        return self._totals[:, start : start + widths[handle]].reshape(-1, *self._shapes[handle])
+        return self._totals[:, start : start + widths[handle]].reshape(
+            len(self._totals), *self._shapes[handle]
+        )
 
     def ratio(self, top: int, bottom: int) -> Floats:
         """Quotient of two totals; NaN where the second is 0."""

@@ -3,7 +3,7 @@
 Card: Atil et al., arXiv 2502.05291. Read rankings with `read_rankings`, measure them with `analyse`.
 """
 
-from tocsin.judges.agreement.analyse import analyse
+from tocsin.judges.agreement.analyse import analyse, chosen
 from tocsin.judges.agreement.data import Rankings
 from tocsin.judges.agreement.ranks import Problem, normalise, parse_ranking, parse_reply
 from tocsin.judges.agreement.readers import read_rankings
@@ -14,6 +14,7 @@ __all__ = [
     "Problem",
     "Rankings",
     "analyse",
+    "chosen",
     "normalise",
     "parse_ranking",
     "parse_reply",

@@ -59,7 +59,7 @@ def analyse(
         UsageError: If the reference or an annotator is unknown, fewer than two are left, or they share no
             item.
     """
-    names = _chosen(rankings, reference, annotators)
+    names = chosen(rankings, reference, annotators)
     judges = tuple(name for name in names if name not in rankings.humans)
     humans = tuple(name for name in names if name in rankings.humans)
     vectors = {name: rankings.vectors[name] for name in names}
@@ -90,7 +90,8 @@ def consensus(vectors: Sequence[Floats]) -> Floats:
     return np.where(np.isnan(mean), np.nan, ranks)
 
 
-def _chosen(rankings: Rankings, reference: str, annotators: Sequence[str]) -> tuple[str, ...]:
+def chosen(rankings: Rankings, reference: str, annotators: Sequence[str]) -> tuple[str, ...]:
+    """Annotators that can take part, in the order of the data; arguments and errors as for `analyse`."""
     known = tuple(rankings.vectors)
     for name in (reference, *annotators):
         if name not in known:
@@ -169,10 +170,11 @@ class _Study:
             sets=self._sets(),
             ceiling=None if ceiling is None else estimate(ceiling),
             parts=self._parts([name for name in others if (self.reference, name) in pairs]),
-            position=tuple(
-                each
-                for each in position_bias(self.rankings, n_permutations=self.n_resamples, seed=self.seed)
-                if each.annotator in self.vectors
+            position=position_bias(
+                self.rankings,
+                (*self.humans, *self.judges),
+                n_permutations=self.n_resamples,
+                seed=self.seed,
             ),
             comparisons=tuple(
                 compare(

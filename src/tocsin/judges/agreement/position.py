@@ -8,6 +8,8 @@ in one order).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,13 +23,16 @@ _MIN_ITEMS = 20
 _CELLS = 2_000_000
 
 
-def position_bias(rankings: Rankings, *, n_permutations: int, seed: int) -> tuple[PositionBias, ...]:
-    """Test every annotator; p-values are Holm-corrected over the annotators that can be tested.
+def position_bias(
+    rankings: Rankings, annotators: Sequence[str], *, n_permutations: int, seed: int
+) -> tuple[PositionBias, ...]:
+    """Test each of these annotators; p-values are Holm-corrected over the annotators that can be tested.
 
     An annotator is called biased below p = 0.01.
     """
     found: list[PositionBias] = []
-    for name, vectors in rankings.vectors.items():
+    for name in annotators:
+        vectors = rankings.vectors[name]
         places = rankings.positions.get(name)
         if places is None:
             found.append(PositionBias(annotator=name, verdict="cannot be told", n=0, reason="no order given"))
