@@ -107,7 +107,7 @@ def test_alpha_is_undefined_without_two_values_and_refuses_what_it_cannot_rate()
     assert np.isnan(krippendorff_alpha([[1, 1], [1, 1]]))
     assert np.isnan(krippendorff_alpha([[1, NAN], [NAN, 2]]))
     with pytest.raises(UsageError, match="finite"):
-        krippendorff_alpha([[1, float("inf")], [1, 2]])
+        krippendorff_alpha([[1.0, float("inf")], [1.0, 2.0]])
     with pytest.raises(UsageError, match="below 0"):
         krippendorff_alpha([[1, -1], [1, 2]], level="ratio")
 
