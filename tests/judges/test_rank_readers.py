@@ -205,6 +205,13 @@ def test_bad_rankings_are_named_errors_with_item_ids(
     assert SECRET not in str(caught.value)
 
 
+def test_an_id_that_may_be_a_text_is_shown_as_a_hash(tmp_path: Path) -> None:
+    rows = [row | {"item": SECRET * 5} if row["item"] == "i2" else row for row in long_rows(rank=2)]
+    with pytest.raises(RankingError, match="#") as caught:
+        read_rankings(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert SECRET not in str(caught.value)
+
+
 def test_bad_rankings_can_be_left_out_and_are_counted(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", long_rows(rank=2))
     found = read_rankings(path, skip_bad=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.core.records import Record
-from tocsin.core.stats.bootstrap import draw_groups
+from tocsin.core.stats.bootstrap import draw_groups, percentile_interval
 
 Floats = NDArray[np.float64]
 _MIN_ITEMS = 2
@@ -46,6 +46,9 @@ class ItemSums:
 
     def add(self, features: NDArray[np.generic]) -> int:
         """Register features of shape (items, ...), NaN as 0, before the first `total`. Returns a handle."""
+        if self._totals is not None:
+            message = "features can be added only before the first total is taken."
+            raise ValueError(message)
         given = np.asarray(features, dtype=np.float64)
         self._shapes.append(given.shape[1:])
         self._blocks.append(np.nan_to_num(given.reshape(self._n, -1), nan=0.0))
@@ -79,7 +82,7 @@ def estimate(values: Floats, confidence: float = 0.95) -> Estimate:
     resampled = values[1:][~np.isnan(values[1:])]
     if value is None or len(resampled) < 100:
         return Estimate(value=value)
-    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf")
+    low, high = percentile_interval(resampled, confidence)
     return Estimate(value=value, low=number(low), high=number(high))
 
 

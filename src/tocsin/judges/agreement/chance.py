@@ -1,11 +1,14 @@
 """What two annotators would agree on by chance: the rankings of one are shuffled among the items.
 
 The mean over all shuffles needs none: each ranking of one annotator meets each of the other equally often.
-Means over items are exact; ratios (kappa, alpha) are those of the expected matrices, which differ from the
-mean over shuffles by a term that falls with the number of items.
+Means over items are exact (up to 300,000 pairs of different rankings); ratios (kappa, alpha) are those of
+the expected matrices, which differ from the mean over shuffles by a term that falls with the number of
+items.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +18,9 @@ from tocsin.core.stats.rank_lists import kendall_tau_b, rbo_ext, top_one
 from tocsin.judges.item_sums import number
 
 Floats = NDArray[np.float64]
-_CELLS = 200_000
+_MOST_PAIRS = 300_000
+"""Pairs of different rankings; where there are more, as many random ones stand for them."""
+_BLOCK = 20_000
 
 
 def chance_agreement(a: Floats, b: Floats) -> dict[str, float | None]:
@@ -26,16 +31,10 @@ def chance_agreement(a: Floats, b: Floats) -> dict[str, float | None]:
         b: The same shape.
     """
     k = a.shape[1]
-    left, left_count = np.unique(a, axis=0, return_counts=True)
-    right, right_count = np.unique(b, axis=0, return_counts=True)
-    weight = np.outer(left_count / len(a), right_count / len(b))
-    sums = dict.fromkeys(("exact", "binary_accuracy", "top_one", "rbo_90", "rbo_50", "tau_b", "tau_n"), 0.0)
-    step = max(1, _CELLS // (len(right) * k))
-    for start in range(0, len(left), step):
-        x, y = left[start : start + step, None], right[None]
-        share = weight[start : start + step]
-        shape = (*share.shape, k)
-        tau = kendall_tau_b(np.broadcast_to(x, shape), np.broadcast_to(y, shape))
+    names = ("exact", "binary_accuracy", "top_one", "rbo_90", "rbo_50", "tau_b", "tau_n")
+    sums = dict.fromkeys(names, 0.0)
+    for x, y, share in _meetings(a, b):
+        tau = kendall_tau_b(x, y)
         sums["exact"] += float((exact_match(x, y) * share).sum())
         sums["binary_accuracy"] += float((((x > 0) == (y > 0)).mean(-1) * share).sum())
         sums["top_one"] += float((top_one(x, y) * share).sum())
@@ -59,3 +58,20 @@ def chance_agreement(a: Floats, b: Floats) -> dict[str, float | None]:
         "ac1": number(float(gwet_of(binary))),
         "ac2": number(float(gwet_of(expected, weights="quadratic"))),
     }
+
+
+def _meetings(a: Floats, b: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """Blocks of pairs of rankings, shape (pairs, k) each, with the share of all that each has."""
+    left, left_count = np.unique(a, axis=0, return_counts=True)
+    right, right_count = np.unique(b, axis=0, return_counts=True)
+    if len(left) * len(right) <= _MOST_PAIRS:
+        first, second = (each.ravel() for each in np.indices((len(left), len(right))))
+        share = np.outer(left_count / len(a), right_count / len(b)).ravel()
+    else:
+        generator = np.random.default_rng(0)
+        left, right = a, b
+        first, second = generator.integers(0, len(a), (2, _MOST_PAIRS))
+        share = np.full(_MOST_PAIRS, 1 / _MOST_PAIRS)
+    for start in range(0, len(first), _BLOCK):
+        held = slice(start, start + _BLOCK)
+        yield left[first[held]], right[second[held]], share[held]

@@ -8,6 +8,7 @@ Latin-1.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -24,6 +25,7 @@ SMALL_MODELS = ("Mistral", "MPT", "StableLM")
 HUMAN, EXPERT = "human", "expert"
 _SHOWN_FIRST_TO_LAST = (0, 1, 2)
 _GROUP_FILE = re.compile(r"output_group_(\d+)\.csv", re.IGNORECASE)
+_LONGEST_ID = 64
 _ANNOTATOR, _ITEM = ("annotator", "judge", "rater"), ("item", "item_id", "id")
 _SUBJECT, _POSITION = ("model", "subject", "system"), ("position", "order")
 Row = Mapping[str, str]
@@ -71,7 +73,7 @@ def _read_table(path: Path, header: Sequence[str], rows: Sequence[Row], humans: 
     judges = [name for name in header if name not in _TABLE_COLUMNS and name]
     found = Collector(SMALL_MODELS)
     for row in rows:
-        item, group = row["item"], row.get("group") or None
+        item, group = _short_id(row["item"]), row.get("group") or None
         if not item:
             message = "expected an id in the column 'item' of every row, got none. Correct the file."
             raise InputError(message, path=path)
@@ -186,7 +188,7 @@ def _read_long(
     cells: dict[tuple[str, str], dict[str, Mapping[str, object]]] = {}
     bad: dict[tuple[str, str], Problem] = {}
     for number, row in enumerate(rows, start=1):
-        item, annotator = columns.text(row, columns.item), columns.text(row, columns.annotator)
+        item, annotator = _short_id(columns.text(row, columns.item)), columns.text(row, columns.annotator)
         if not item or not annotator:
             message = "expected an item and an annotator in every row, got none. Fill both columns."
             raise InputError(message, path=path, line=number + columns.header_lines)
@@ -195,7 +197,7 @@ def _read_long(
         if subject in mine:
             bad[annotator, item] = Problem.DUPLICATE
         mine[subject] = row
-    known = None if known_items is None else set(known_items)
+    known = None if known_items is None else {_short_id(item) for item in known_items}
     found = Collector(subjects)
     for (annotator, item), mine in cells.items():
         raw: tuple[float, ...] | Problem
@@ -247,6 +249,13 @@ class _Columns:
     def text(row: Mapping[str, object], column: str) -> str:
         value = row.get(column)
         return "" if value is None else str(value).strip()
+
+
+def _short_id(item: str) -> str:
+    """The id; a long one may be examined text, which no message may show, so its hash stands for it."""
+    if len(item) <= _LONGEST_ID:
+        return item
+    return f"#{hashlib.sha256(item.encode()).hexdigest()[:12]}"
 
 
 def _values(cells: Sequence[object], is_rank: bool) -> tuple[float, ...] | Problem:  # noqa: FBT001
