@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tocsin.api.agree import AgreementStudy, judge_agreement
     from tocsin.api.evaluate import evaluate
     from tocsin.api.fit import fit
     from tocsin.api.progress import Progress
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from tocsin.core.registry import DetectorContext, detector, detectors
 
 _HOMES = {
+    "tocsin.api.agree": ("AgreementStudy", "judge_agreement"),
     "tocsin.api.evaluate": ("evaluate",),
     "tocsin.api.fit": ("fit",),
     "tocsin.api.progress": ("Progress",),
@@ -56,6 +58,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Abstention",
+    "AgreementStudy",
     "DetectorContext",
     "FitError",
     "InputError",
@@ -78,6 +81,7 @@ __all__ = [
     "detectors",
     "evaluate",
     "fit",
+    "judge_agreement",
     "scan",
 ]
 

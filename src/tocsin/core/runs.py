@@ -169,7 +169,7 @@ class Run:
             identity=dict(identity),
             facts=dict(facts or {}),
         )
-        _make_folder(folder)
+        make_folder(folder)
         run = cls(folder, record)
         if run._find() and run.record.status == "finished" and not fresh:
             run.was_finished = True
@@ -192,7 +192,7 @@ class Run:
             self._refuse_foreign()
             return False
         found = read_record(self.folder)
-        _refuse_other(self.folder, found, self._wanted)
+        refuse_other(self.folder, found, self._wanted)
         self.record = found
         return True
 
@@ -302,7 +302,7 @@ class Run:
         Raises:
             RunError: If the folder cannot be written.
         """
-        _write_text(self.folder / SUMMARY, text + "\n")
+        write_text(self.folder / SUMMARY, text + "\n")
 
     def close(self) -> None:
         """Write what is waiting and release the lock. The run stays unfinished unless `finish` was called."""
@@ -338,7 +338,7 @@ class Run:
 
     def _update(self, **changes: object) -> None:
         self.record = self.record.model_copy(update=changes)
-        _write_whole(self.folder / RECORD, self.record.model_dump(mode="json"))
+        write_whole(self.folder / RECORD, self.record.model_dump(mode="json"))
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -369,7 +369,8 @@ def _read_table(path: Path) -> Iterator[tuple[str, Provenance]]:
             raise RunError(damaged("a provenance of this version"), path=path, line=number) from error
 
 
-def _refuse_other(folder: Path, found: RunRecord, wanted: RunRecord) -> None:
+def refuse_other(folder: Path, found: RunRecord, wanted: RunRecord) -> None:
+    """Raise RunError, naming what differs, when a folder holds another run than the one wanted."""
     if found.run_id == wanted.run_id:
         return
     different = [
@@ -386,7 +387,8 @@ def _refuse_other(folder: Path, found: RunRecord, wanted: RunRecord) -> None:
     raise RunError(message, path=folder)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a run folder, or raise RunError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -395,11 +397,12 @@ def _make_folder(folder: Path) -> None:
         raise RunError(message, path=folder) from error
 
 
-def _write_whole(path: Path, value: JsonValue) -> None:
-    _write_text(path, json.dumps(value, indent=1) + "\n")
+def write_whole(path: Path, value: JsonValue) -> None:
+    """Replace a file by a JSON value in one step."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Replace a file by another in one step, so that a reader sees the old or the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

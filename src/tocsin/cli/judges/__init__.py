@@ -1,0 +1,23 @@
+"""`tocsin judges`: a list of commands, each named by an import string, as in `tocsin.cli.app`."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+SUMMARY = "Judge the judges: how well those who rate responses do, and how well they agree."
+COMMANDS = {
+    "agree": """Measure how well annotators agree on harm rankings, and compare the models they ranked.
+
+```text
+tocsin judges agree rankings.csv --reference human
+tocsin judges agree LLM-Harm/ --json
+```
+
+Reads the published files of arXiv 2502.05291, or any table with item, annotator, model, and rank or score
+(higher is more harmful, 0 or N/A is not harmful). Ties, missing ranks and doubled items are errors that name
+the items.""",
+}
+
+app = App(name="judges", help=SUMMARY, help_format="markdown", result_action="return_value")
+for _name, _help in COMMANDS.items():
+    app.command(f"tocsin.cli.judges.{_name}:{_name}", name=_name, help=_help, help_format="markdown")
