@@ -22,7 +22,7 @@ from tocsin.api.trace import Simulation, TraceOptions, run_trace, simulate
 from tocsin.trace.link.link import SHORT
 from tocsin.trace.link.normalise import normalise
 
-PEER_THRESHOLDS = (0.45, 0.8)
+PEER_THRESHOLDS = (0.45,)
 
 
 def pairs_of(labels: np.ndarray) -> int:

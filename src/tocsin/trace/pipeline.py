@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ MIN_CELL = 5
 class TraceOptions:
     """How a log is traced. `min_cell` is k: counts under it are not exported."""
 
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
     rules: tuple[str, ...] = CLEANING
     similarity: float = SIMILARITY
     engine: Engine = "duckdb"
@@ -72,7 +72,9 @@ def run_trace(log: Path, out: Path, options: TraceOptions) -> TraceResult:
         raise InputError(message, path=log)
     state = log.stat()
     # The engine is left out: both give the same tables.
-    settings = {key: value for key, value in asdict(options).items() if key not in ("engine", "master", "min_cell")}
+    settings = asdict(options)
+    for free in ("engine", "master", "min_cell"):
+        del settings[free]
     identity: dict[str, JsonValue] = {
         "log": str(log.resolve()), "bytes": state.st_size, "modified": state.st_mtime_ns,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},

@@ -10,9 +10,12 @@ import numpy as np
 
 from tocsin.core.errors import MissingExtraError, UsageError
 
-_LATIN = ("ka", "lo", "mi", "ner", "tas", "vu", "rel", "ba", "sho", "dim", "gor", "pe", "zan", "fi", "wul", "cher")
+_LATIN = tuple(
+    ["ka", "lo", "mi", "ner", "tas", "vu", "rel", "ba", "sho", "dim", "gor", "pe", "zan", "fi", "wul", "cher"]
+)
 _HINDI = ("का", "लो", "मि", "नर", "तस", "वु", "रेल", "बा", "शो", "दिम", "गोर", "पे", "जन", "फि", "चर", "ह")
 _CHINESE = tuple("山水天地人木火土金日月星風雨雪花鳥魚田門車馬牛羊春夏秋冬東西南北")
+_CHINESE_SCRIPT = 2
 _BATCH = 20_000
 _WORDS = 8_000
 _START = 1_700_000_000
@@ -36,7 +39,7 @@ class Simulation:
     sampling: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.messages < 1 or self.groups < 2:  # noqa: PLR2004
+        if self.messages < 1 or self.groups < 2:
             message = "expected at least 1 message and 2 groups."
             raise UsageError(message)
         if not (0 <= self.copies <= 1 and 0 <= self.edits <= 1 and 0 < self.sampling <= 1):
@@ -50,8 +53,8 @@ class _Speaker:
     def __init__(self, random: np.random.Generator) -> None:
         self.random = random
         self.vocabularies = [
-            np.array(["".join(random.choice(parts, random.integers(low, high))) for _ in range(_WORDS)], object)
-            for parts, low, high in ((_LATIN, 2, 5), (_HINDI, 2, 5), (_CHINESE, 2, 4))
+            np.array(["".join(random.choice(parts, random.integers(2, high))) for _ in range(_WORDS)], object)
+            for parts, high in ((_LATIN, 5), (_HINDI, 5), (_CHINESE, 4))
         ]
         self.gaps = (" ", " ", "")
 
@@ -61,7 +64,8 @@ class _Speaker:
         made = []
         for length, script in zip(lengths.tolist(), scripts.tolist(), strict=True):
             words = self.vocabularies[script]
-            chosen = words[self.random.integers(0, _WORDS, length // (2 if script == 2 else 5) + 1)]  # noqa: PLR2004
+            count = length // (2 if script == _CHINESE_SCRIPT else 5) + 1
+            chosen = words[self.random.integers(0, _WORDS, count)]
             made.append(self.gaps[script].join(chosen)[:length])
         return made
 
@@ -108,7 +112,7 @@ def simulate(plan: Simulation, folder: Path) -> dict[str, int]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise MissingExtraError("trace", "Simulating a log") from error
+        raise MissingExtraError(extra="trace", purpose="Simulating a log") from error
     random = np.random.default_rng(plan.seed)
     speaker, spread = _Speaker(random), _cascades(plan, random)
     folder.mkdir(parents=True, exist_ok=True)

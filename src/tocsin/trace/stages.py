@@ -89,7 +89,8 @@ class _named_errors:  # noqa: N801 - reads as a statement
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            message = f"cannot be written ({error.strerror or type(error).__name__}). Free space and run again."
+            reason = error.strerror or type(error).__name__
+            message = f"cannot be written ({reason}). Free space and run again."
             raise RunError(message, path=self._path) from error
 
 

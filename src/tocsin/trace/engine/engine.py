@@ -31,7 +31,7 @@ def backend(engine: Engine, scratch: Path, *, master: str = "local[2]") -> Itera
     try:
         import ibis
     except ImportError as error:
-        raise MissingExtraError("trace", "Tracing") from error
+        raise MissingExtraError(extra="trace", purpose="Tracing") from error
     if engine == "duckdb":
         connection = ibis.duckdb.connect(temp_directory=str(scratch / "spill"), memory_limit="3GB")
         connection.raw_sql("SET enable_progress_bar = false")
@@ -43,7 +43,7 @@ def backend(engine: Engine, scratch: Path, *, master: str = "local[2]") -> Itera
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
-        raise MissingExtraError("spark", "The engine 'spark'") from error
+        raise MissingExtraError(extra="spark", purpose="The engine 'spark'") from error
     session = (
         SparkSession.builder.master(master)
         .appName("tocsin")

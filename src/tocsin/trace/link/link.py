@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.trace.link.clusters import components, guarded
-from tocsin.trace.link.minhash import BANDS, BINS, Codes, Offsets, Pairs, band_keys, candidates, jaccard, signatures
+from tocsin.trace.link.minhash import (
+    BANDS,
+    BINS,
+    Codes,
+    Offsets,
+    Pairs,
+    band_keys,
+    bucket_pairs,
+    jaccard,
+    resembling,
+    signatures,
+)
 from tocsin.trace.link.normalise import normalise
 from tocsin.trace.link.short import short_pairs
 
@@ -77,10 +88,15 @@ def near_pairs(codes: Codes, offsets: Offsets, similarity: float) -> Pairs:
         signature = signatures(codes[places], ends)
         keys[:, begin : begin + len(part)] = band_keys(signature)
         low[begin : begin + len(part)] = signature & np.uint32(0xFF)
-    kept = [np.empty((0, 2), np.int64)]
-    for pairs in candidates(keys, long, low):
-        kept.append(pairs[jaccard(codes, offsets, pairs) >= similarity])  # noqa: PERF401
-    return np.concatenate(kept)
+    kept = np.empty((0, 2), np.int64)
+    for band in keys:
+        joined = components(kept, len(long))
+        pairs = bucket_pairs(band)
+        # What earlier bands have joined needs no further proof.
+        pairs = pairs[joined[pairs[:, 0]] != joined[pairs[:, 1]]]
+        pairs = pairs[resembling(pairs, low)]
+        kept = np.concatenate((kept, pairs[jaccard(codes, offsets, long[pairs]) >= similarity]))
+    return long[kept]
 
 
 def link(cleaned: Path, target: Path, *, similarity: float = SIMILARITY) -> dict[str, int]:

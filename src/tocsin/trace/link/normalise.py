@@ -15,9 +15,12 @@ _URL = re.compile(r"(?:https?://|www\.)\S+")
 # Pictographs, their modifiers, flags, dingbats, variation selectors, zero-width characters. The zero-width
 # joiners of Indic scripts go too: copies differ in them, and nothing is shown in this form.
 _UNSEEN = re.compile(
-    "[\u200b-\u200f\u2060\ufeff\u00ad\ufe00-\ufe0f\u20e3\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\U000e0000-\U000e007f]"
+    "[\u200b-\u200f\u2060\ufeff\u00ad\ufe00-\ufe0f\u20e3\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
+    "\U000e0000-\U000e007f]"
 )
-_HEAD = re.compile(r"(?m)^[ \t>*_]*(?:(?:forwarded|fwd|fw)(?: as received| many times| message)?[ \t]*[:\-]+[ \t]*)+")
+_HEAD = re.compile(
+    r"(?m)^[ \t>*_]*(?:(?:forwarded|fwd|fw)(?: as received| many times| message)?[ \t]*[:\-]+[ \t]*)+"
+)
 _SPACES = re.compile(r"[^\S\n]+")
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 MIN_EDITED = 16
-"""Below this many characters one edit may change the meaning ("call 100", "call 101"): only equal texts link."""
+"""Below this many characters one edit often changes the meaning: only equal texts link."""
 _MAX_BUCKET = 200
 
 

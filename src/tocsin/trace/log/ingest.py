@@ -38,7 +38,7 @@ def open_database(folder: Path, *, memory: str = "3GB") -> duckdb.DuckDBPyConnec
     try:
         import duckdb
     except ImportError as error:
-        raise MissingExtraError("trace", "Reading a message log") from error
+        raise MissingExtraError(extra="trace", purpose="Reading a message log") from error
     connection = duckdb.connect()
     connection.execute(f"SET memory_limit = {quoted(memory)}")
     connection.execute(f"SET temp_directory = {quoted(str(folder / 'spill'))}")
@@ -79,10 +79,10 @@ def ingest(log: Path, columns: Columns, folder: Path) -> int:
             time that cannot be read. The message names the first row, never its content.
         MissingExtraError: Without DuckDB.
     """
-    import_error = f"expected a file that ends in {', '.join(_READERS)}."
     reader = _READERS.get(log.suffix.lower())
     if reader is None:
-        raise InputError(import_error, path=log)
+        message = f"expected a file that ends in {', '.join(_READERS)}."
+        raise InputError(message, path=log)
     if not log.is_file():
         message = "expected a message log, found no such file."
         raise InputError(message, path=log)
@@ -155,12 +155,16 @@ def _refuse_bad_rows(database: duckdb.DuckDBPyConnection, log: Path) -> int:
         (f"modality NOT IN ({modalities})", f"a modality of {', '.join(MODALITIES)}"),
     )
     for wrong, expected in faults:
-        first = database.execute(f"SELECT min(row), count(*) FROM loaded WHERE {wrong}").fetchone()  # noqa: S608
+        query = f"SELECT min(row), count(*) FROM loaded WHERE {wrong}"  # noqa: S608
+        first = database.execute(query).fetchone()
         if first and first[0] is not None:
-            message = f"row {first[0] + 1}: expected {expected} ({first[1]} such rows). Repair or remove them."
+            message = (
+                f"row {first[0] + 1}: expected {expected} ({first[1]} rows fail). Repair or remove them."
+            )
             raise InputError(message, path=log)
     repeated = database.execute(
-        "SELECT min(row), count(*) FROM (SELECT max(row) AS row FROM loaded GROUP BY message HAVING count(*) > 1)"
+        "SELECT min(row), count(*) FROM "
+        "(SELECT max(row) AS row FROM loaded GROUP BY message HAVING count(*) > 1)"
     ).fetchone()
     if repeated and repeated[0] is not None:
         message = (

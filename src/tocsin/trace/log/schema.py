@@ -14,8 +14,8 @@ MODALITIES = ("chat", "image", "video")
 class Columns:
     """Name, in the log, of each column that is read. Optional columns may be absent.
 
-    `time` holds seconds since 1970, or a timestamp (taken as UTC where it names no zone). `media` is a hash of
-    the picture or clip. `forwarding` counts hops; 127 means "many times" and is read as 5.
+    `time` holds seconds since 1970, or a timestamp (taken as UTC where it names no zone). `media` is a hash
+    of the picture or clip. `forwarding` counts hops; 127 means "many times" and is read as 5.
     """
 
     message: str = "message_id"
