@@ -16,6 +16,8 @@ from tocsin.trace.simulate import Simulation, simulate  # noqa: E402
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning:pyspark.*", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore:PySpark does not yet:FutureWarning")
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17")
 def test_two_workers_give_the_tables_of_duckdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOCSIN_HOME", str(tmp_path / "home"))

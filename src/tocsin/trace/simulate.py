@@ -88,7 +88,7 @@ def _cascades(plan: Simulation, random: np.random.Generator) -> Iterator[tuple[l
         root = int(random.integers(total))
         reached = {root: float(_START + random.uniform(0, 90 * 24 * _HOURS))}
         waiting = [root]
-        # Every group reaches fewer than one other on average, so that cascades end: sizes are skewed, not huge.
+        # Every group reaches fewer than one other on average, so that cascades end.
         chance = random.uniform(0.2, 0.95) / _DEGREE
         while waiting and len(reached) < plan.groups:
             here = waiting.pop(0)

@@ -131,8 +131,8 @@ def _load(database: duckdb.DuckDBPyConnection, log: Path, source: str, columns: 
     try:
         database.execute(
             f"CREATE TABLE loaded AS SELECT CAST({number} AS BIGINT) AS row, "  # noqa: S608
-            f"{text_of('message')} AS message, {text_of('group')} AS group_id, {text_of('author')} AS author, "
-            f"{time} AS time, if({modality} = 'text', 'chat', {modality}) AS modality, "
+            f"{text_of('message')} AS message, {text_of('group')} AS group_id, "
+            f"{text_of('author')} AS author, {time} AS time, if({modality} = 'text', 'chat', {modality}) AS modality, "
             f"{text_of('text')} AS text, {text_of('media')} AS media, "
             f"if({forwarding} = {MANY_TIMES}, 5, least({forwarding}, 5)) AS forwarding, "
             f"nullif(trim({text_of('label')}), '') AS label FROM {source}"
@@ -158,9 +158,7 @@ def _refuse_bad_rows(database: duckdb.DuckDBPyConnection, log: Path) -> int:
         query = f"SELECT min(row), count(*) FROM loaded WHERE {wrong}"  # noqa: S608
         first = database.execute(query).fetchone()
         if first and first[0] is not None:
-            message = (
-                f"row {first[0] + 1}: expected {expected} ({first[1]} rows fail). Repair or remove them."
-            )
+            message = f"row {first[0] + 1}: expected {expected} ({first[1]} rows fail). Repair or drop them."
             raise InputError(message, path=log)
     repeated = database.execute(
         "SELECT min(row), count(*) FROM "
