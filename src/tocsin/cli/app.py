@@ -43,6 +43,12 @@ tocsin evaluate biopsy labelled.jsonl --label class --positive 1 --group source 
 tocsin fit harmfulness --harmless good.txt --harmful bad.txt --profile my-profile
 tocsin scan prompts.jsonl --profile my-profile
 ```""",
+    "trace": """Follow items through a message log: find copies, and how they moved between groups.
+
+```text
+tocsin trace run messages.parquet --out traced
+tocsin trace simulate --messages 10000 --groups 200 --out simulated
+```""",
     "detectors": """List detectors, or describe one.
 
 ```text
@@ -62,6 +68,9 @@ tocsin taxonomy
 tocsin taxonomy --json
 ```""",
 }
+
+GROUPS = {"trace"}
+"""Commands that have commands of their own, and say there how their pages are shown."""
 
 
 @dataclass(slots=True)
@@ -92,6 +101,9 @@ app = App(
     result_action="return_value",
 )
 for _name, _help in COMMANDS.items():
+    if _name in GROUPS:
+        app.command(f"tocsin.cli.{_name}:{_name}", name=_name, help=_help)
+        continue
     # Markdown is slower to show than plain text, so only the pages of single commands use it.
     app.command(f"tocsin.cli.{_name}:{_name}", name=_name, help=_help, help_format="markdown")
 # Groups of commands bring an app of their own.

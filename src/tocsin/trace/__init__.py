@@ -1,0 +1,1 @@
+"""Tracing how items spread between the groups of a message log."""

@@ -1,0 +1,1 @@
+"""The relational steps, as Ibis expressions that DuckDB or Spark runs."""

@@ -1,0 +1,70 @@
+"""The two engines behind the relational steps."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tocsin.core.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import ibis
+
+Engine = Literal["duckdb", "spark"]
+
+
+@contextmanager
+def backend(engine: Engine, scratch: Path, *, master: str = "local[2]") -> Iterator[ibis.BaseBackend]:
+    """A connected backend, closed at the end.
+
+    Args:
+        engine: "duckdb" runs in this process; "spark" starts or joins a Spark application.
+        scratch: Folder to spill into.
+        master: Address of the Spark master.
+
+    Raises:
+        MissingExtraError: Without the extra of the engine.
+    """
+    try:
+        import ibis
+    except ImportError as error:
+        raise MissingExtraError(extra="trace", purpose="Tracing") from error
+    if engine == "duckdb":
+        connection = ibis.duckdb.connect(temp_directory=str(scratch / "spill"), memory_limit="3GB")
+        connection.raw_sql("SET enable_progress_bar = false")
+        try:
+            yield connection
+        finally:
+            connection.disconnect()
+        return
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise MissingExtraError(extra="spark", purpose="The engine 'spark'") from error
+    session = (
+        SparkSession.builder.master(master)
+        .appName("tocsin")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.shuffle.partitions", "4")
+        .config("spark.local.dir", str(scratch / "spill"))
+        .getOrCreate()
+    )
+    try:
+        yield ibis.pyspark.connect(session)
+    finally:
+        session.stop()
+
+
+def write_sorted(connection: ibis.BaseBackend, table: ibis.Table, path: Path) -> int:
+    """Write a table, already ordered, as one Parquet file, and return its rows."""
+    import pyarrow.parquet as pq
+
+    if connection.name == "duckdb":
+        connection.to_parquet(table, path)
+    else:  # Spark writes a folder of files, whose order is lost.
+        pq.write_table(connection.to_pyarrow(table), path)
+    return int(pq.read_metadata(path).num_rows)

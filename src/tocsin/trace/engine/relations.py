@@ -1,0 +1,97 @@
+"""Cleaning, label spread and cascade events as relational expressions, the same for every engine.
+
+Rules follow the public code of arXiv 2505.18099 (Liu, Rahimian and Garimella).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ibis
+
+CLEANING = ("empty", "short", "greeting", "ciphertext")
+GREETINGS = ("ok", "ok ok", "thanks", "hello")
+MIN_LENGTH = 10
+UNLABELLED = "other"
+
+
+def cleaning_rules(messages: ibis.Table) -> dict[str, ibis.expr.types.BooleanValue]:
+    """For each rule of `CLEANING`, in order, whether it drops a row.
+
+    The public code drops media rows without a caption together with other incomplete rows. Here a media
+    row needs a caption or a media hash.
+    """
+    text = messages.text.fill_null("").strip()
+    is_chat = messages.modality == "chat"
+    return {
+        "empty": (text == "") & (is_chat | messages.media.isnull()),
+        "short": is_chat & (messages.text.fill_null("").length() <= MIN_LENGTH),
+        "greeting": is_chat & text.lower().isin(GREETINGS),
+        "ciphertext": messages.modality == "ciphertext",
+    }
+
+
+def cleaned(messages: ibis.Table, rules: tuple[str, ...]) -> ibis.Table:
+    """The rows that no rule of `rules` drops, in the order of the log."""
+    tests = cleaning_rules(messages)
+    kept = messages
+    for rule in rules:
+        kept = kept.filter(~tests[rule])
+    return kept.order_by("row")
+
+
+def dropped_counts(messages: ibis.Table, rules: tuple[str, ...]) -> ibis.Table:
+    """One row: for each rule, the rows that it drops and no earlier rule does."""
+    import ibis
+
+    tests = cleaning_rules(messages)
+    still = ibis.literal(value=True)
+    counts = {}
+    for rule in rules:
+        counts[rule] = (still & tests[rule]).ifelse(1, 0).sum()
+        still = still & ~tests[rule]
+    counts["kept"] = still.ifelse(1, 0).sum()
+    return messages.aggregate(**counts)
+
+
+def _linked(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
+    return messages.join(links, "row")
+
+
+def events(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
+    """`cascade, node, time`: the earliest message per item and group; items of one group are dropped.
+
+    Sorted by cascade, time, node.
+    """
+    first = _linked(messages, links).group_by("item", "group_key").aggregate(time=lambda t: t.time.min())
+    sizes = first.group_by("item").aggregate(size=lambda t: t.count())
+    spread = first.join(sizes.filter(sizes.size >= 2), "item")
+    chosen = spread.select(cascade=spread.item, node=spread.group_key, time=spread.time)
+    return chosen.order_by("cascade", "time", "node")
+
+
+def attributes(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
+    """`cascade, label, modality, forwarding_max, size, messages`, sorted by cascade.
+
+    An item takes the label of its first labelled message; without one it is "other". Sizes count groups.
+    """
+    linked = _linked(messages, links)
+    per_item = linked.group_by("item").aggregate(
+        modality=lambda t: t.modality.min(),
+        forwarding_max=lambda t: t.forwarding.max(),
+        size=lambda t: t.group_key.nunique(),
+        messages=lambda t: t.count(),
+    )
+    labelled = linked.filter(linked.label.notnull() & (linked.label != UNLABELLED))
+    earliest = labelled.group_by("item").aggregate(row=lambda t: t.row.min())
+    first = earliest.join(messages, "row").select("item", "label")
+    joined = per_item.filter(per_item.size >= 2).left_join(first, "item")
+    return joined.select(
+        cascade=joined.item,
+        label=joined.label.fill_null(UNLABELLED),
+        modality=joined.modality,
+        forwarding_max=joined.forwarding_max,
+        size=joined.size,
+        messages=joined.messages,
+    ).order_by("cascade")

@@ -1,0 +1,1 @@
+"""Which messages are copies of one item."""

@@ -1,0 +1,189 @@
+"""From a message log to cascade events."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("duckdb")
+pytest.importorskip("ibis")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+from tocsin.core.errors import InputError, RunError, UsageError  # noqa: E402
+from tocsin.trace.log.schema import Columns  # noqa: E402
+from tocsin.trace.pipeline import TraceOptions, run_trace  # noqa: E402
+from tocsin.trace.simulate import Simulation, simulate  # noqa: E402
+from tocsin.trace.stages import Stages  # noqa: E402
+
+STORY = "The bakery on the corner will open again on Monday at seven with fresh rolls for all"
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOCSIN_HOME", str(tmp_path / "home"))
+
+
+def write_log(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def row(number: int, group: str, time: object, text: str = STORY, **more: object) -> dict[str, object]:
+    return {
+        "message_id": f"id-{number}", "group_id": group, "author": "someone", "timestamp": time, "text": text,
+        "label": None, "forwarding_score": 0, "media": None, "modality": "chat", **more,
+    }  # fmt: skip
+
+
+def test_the_earliest_message_per_group_counts_and_lonely_items_are_left_out(tmp_path: Path) -> None:
+    rows = [
+        row(1, "a", 30),
+        row(2, "a", 10, f"Forwarded: {STORY}"),
+        row(3, "b", 20, STORY.upper() + " 🎉 https://example.org/x"),
+        row(4, "c", 5, "Nobody else ever passed this sentence on to any other group"),
+        row(5, "b", 40, label="harmful", forwarding_score=127),
+        row(6, "c", 50, "ok"),
+    ]
+    result = run_trace(write_log(tmp_path / "log.jsonl", rows), tmp_path / "out", TraceOptions())
+    events = pq.read_table(result.events).to_pylist()
+    assert [event["time"] for event in events] == [10, 20]
+    assert len({event["node"] for event in events}) == 2
+    (cascade,) = pq.read_table(result.attributes).to_pylist()
+    assert cascade["label"] == "harmful"
+    assert cascade["forwarding_max"] == 5  # 127 stands for five hops or more
+    assert (cascade["size"], cascade["messages"]) == (2, 4)
+    assert result.counts["clean"]["short"] == 1  # "ok" is short before it is a greeting
+
+
+def test_a_later_copy_in_the_same_group_changes_no_event(tmp_path: Path) -> None:
+    rows = [row(1, "a", 10), row(2, "b", 20)]
+    one = run_trace(write_log(tmp_path / "one.jsonl", rows), tmp_path / "one", TraceOptions())
+    more = [*rows, row(3, "b", 99)]
+    two = run_trace(write_log(tmp_path / "two.jsonl", more), tmp_path / "two", TraceOptions())
+    assert pq.read_table(one.events).equals(pq.read_table(two.events))
+
+
+def test_media_link_by_their_hash_and_never_to_a_text(tmp_path: Path) -> None:
+    rows = [
+        row(1, "a", 1), row(2, "b", 2),
+        row(3, "a", 3, modality="image", media="f00"), row(4, "b", 4, modality="image", media="f00"),
+        row(5, "c", 5, modality="video", media="f00"),
+    ]  # fmt: skip
+    result = run_trace(write_log(tmp_path / "log.jsonl", rows), tmp_path / "out", TraceOptions())
+    found = pq.read_table(result.attributes).to_pylist()
+    assert sorted((one["modality"], one["size"]) for one in found) == [("chat", 2), ("image", 2)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([row(1, "a", 1), row(2, "b", "noon")], "row 2: expected a time"),
+        ([row(1, "a", 1), row(1, "b", 2)], "row 2: expected every message id once"),
+        ([row(1, "a", 1, modality="smell")], "row 1: expected a modality"),
+        ([{"message_id": "1", "text": STORY}], "expected the columns group_id, author, timestamp"),
+    ],
+)
+def test_bad_rows_are_named_by_number_and_not_shown(
+    tmp_path: Path, rows: list[dict[str, object]], words: str
+) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        run_trace(write_log(tmp_path / "log.jsonl", rows), tmp_path / "out", TraceOptions())
+    assert "bakery" not in str(caught.value)
+    assert not (tmp_path / "out/private/read.json").exists()
+
+
+def test_an_empty_log_is_refused(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("message_id,group_id,author,timestamp,text\n", "utf-8")
+    with pytest.raises(InputError, match="at least one message"):
+        run_trace(log, tmp_path / "out", TraceOptions())
+
+
+def test_columns_are_mapped_by_role(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(f"message_id,chat,author,timestamp,text\n1,a,x,1,{STORY}\n2,b,x,2,{STORY}\n", "utf-8")
+    result = run_trace(log, tmp_path / "out", TraceOptions(columns=Columns.mapped(("group=chat",))))
+    assert result.counts["events"] == {"events": 2, "cascades": 1}
+    with pytest.raises(UsageError, match="ROLE=NAME"):
+        Columns.mapped(("planet=mars",))
+
+
+def test_nothing_exported_holds_a_raw_id_or_text(tmp_path: Path) -> None:
+    simulate(Simulation(400, 20, seed=3), tmp_path / "log")
+    log = tmp_path / "log/messages.parquet"
+    result = run_trace(log, tmp_path / "out", TraceOptions())
+    raw = pq.read_table(log).to_pylist()
+    private = tmp_path / "out/private"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    exported = [
+        path for path in (tmp_path / "out").rglob("*") if path.is_file() and private not in path.parents
+    ]
+    assert exported == [result.summary]
+    content = result.summary.read_text("utf-8")
+    for message in raw:
+        for column in ("message_id", "group_id", "author", "text"):
+            assert message[column] not in content
+    # Raw ids are hashed on load: not even the private part holds them.
+    nodes = set(pq.read_table(result.events)["node"].to_pylist())
+    assert not nodes & {message["group_id"] for message in raw}
+    cells = json.loads(content)["cascades"]
+    assert all(cell["cascades"] is None or cell["cascades"] >= 5 for cell in cells)
+
+
+def test_a_full_disk_is_named_and_the_stage_is_worked_again(tmp_path: Path) -> None:
+    stages = Stages(tmp_path / "out", {"log": "x"})
+
+    def fill(part: Path) -> dict[str, int]:
+        (part / "half.parquet").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(RunError, match="No space left"):
+        stages.run("read", fill)
+    assert not stages.done("read")
+    assert stages.run("read", lambda _: {"messages": 1}) == {"messages": 1}
+    assert list(stages.path("read").iterdir()) == []
+
+
+def test_a_folder_of_another_log_is_refused(tmp_path: Path) -> None:
+    Stages(tmp_path / "out", {"log": "x"})
+    with pytest.raises(RunError, match="another log"):
+        Stages(tmp_path / "out", {"log": "y"})
+
+
+@pytest.mark.parametrize("stage", ["read", "clean", "link", "events"])
+def test_killed_in_a_stage_it_goes_on_there(tmp_path: Path, stage: str) -> None:
+    simulate(Simulation(300, 20, seed=4), tmp_path / "log")
+    log, out = tmp_path / "log/messages.parquet", tmp_path / "out"
+    # The child stops for good once the stage's temporary folder is there, so that the kill meets it inside.
+    program = (
+        "import sys, time; from pathlib import Path; from tocsin.trace import pipeline, stages\n"
+        "real = stages.Stages.run\n"
+        "def run(self, name, work):\n"
+        f"    return real(self, name, (lambda part: time.sleep(60)) if name == {stage!r} else work)\n"
+        "stages.Stages.run = run\n"
+        "pipeline.run_trace(Path(sys.argv[1]), Path(sys.argv[2]), pipeline.TraceOptions())\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(log), str(out)])
+    part = out / "private" / f"{stage}.part"
+    deadline = time.monotonic() + 20
+    while not part.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert part.exists()
+    done = {path: path.stat().st_mtime_ns for path in (out / "private").glob("*.json")}
+    resumed = run_trace(log, out, TraceOptions())
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    whole = run_trace(log, tmp_path / "whole", TraceOptions())
+    assert pq.read_table(resumed.events).equals(pq.read_table(whole.events))
+    assert resumed.counts == whole.counts
