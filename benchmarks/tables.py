@@ -284,12 +284,54 @@ def filled(page: str) -> str:
     return MARKED.sub(make, page)
 
 
+SHIPPED_RATES = profiles_folder() / "measured.json"
+PROMPT_RATES = {
+    "alpaca": "everyday prompts flagged",
+    "xstest_safe": "harmless prompts with alarming words flagged",
+    "xstest_unsafe": "their harmful contrasts flagged",
+}
+
+
+def shipped_rates() -> str:
+    """The rates that a scan's report shows for the shipped profiles, by profile hash, as JSON."""
+    found: dict[str, list[Result]] = {}
+    for path in sorted(RESULTS.glob("accuracy-*.json")):
+        result = json.loads(path.read_text("utf-8"))
+        identity = result["detector"]
+        if identity["profile"] is None:
+            continue
+        rates = [(PROMPT_RATES[name], name, result["sets"][name]["flagged"]) for name in PROMPT_RATES]
+        if "held_back_skills" in result:
+            own = result["held_back_skills"]["skills"]
+            reputable = result["skills"]["reputable"]["flagged"]
+            rates = [
+                ("skills of reputable publishers flagged", "public skills", reputable),
+                ("harmful purposes flagged", "own held-back skills", own["harmful"]["flagged"]),
+                ("their harmless twins flagged", "own held-back skills", own["harmless"]["flagged"]),
+            ]
+        found[identity["profile"]] = [
+            {
+                "detector": identity["detector"],
+                "measure": measure,
+                "data": data.replace("_", " "),
+                **{key: rate[key] for key in ("value", "low", "high", "n")},
+            }
+            for measure, data, rate in rates
+        ]
+    return json.dumps(found, indent=1) + "\n"
+
+
 def main() -> int:
-    """Write the pages, or compare them."""
+    """Write the pages and the shipped rates, or compare them."""
     parser = argparse.ArgumentParser(description="Fill the tables of the pages.")
     parser.add_argument("--check", action="store_true", help="only say which pages are out of date")
     asked = parser.parse_args()
     outdated = 0
+    if SHIPPED_RATES.read_text("utf-8") != shipped_rates():
+        outdated += 1
+        print(f"{SHIPPED_RATES.name} {'is out of date' if asked.check else 'written'}")
+        if not asked.check:
+            SHIPPED_RATES.write_text(shipped_rates(), "utf-8")
     for path in sorted(PAGES.rglob("*.md")):
         page = path.read_text("utf-8")
         made = filled(page)

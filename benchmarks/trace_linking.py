@@ -40,14 +40,17 @@ def quality(truth: np.ndarray, found: np.ndarray, short: np.ndarray) -> dict[str
     long = counts(~short)
     rest = counts(np.ones(len(truth), bool)) - long
     return {
-        "long_precision": long[0] / long[2], "long_recall": long[0] / long[1], "long_true_pairs": int(long[1]),
-        "short_precision": rest[0] / max(rest[2], 1), "short_recall": rest[0] / max(rest[1], 1),
+        "long_precision": long[0] / long[2],
+        "long_recall": long[0] / long[1],
+        "long_true_pairs": int(long[1]),
+        "short_precision": rest[0] / max(rest[2], 1),
+        "short_recall": rest[0] / max(rest[1], 1),
         "short_true_pairs": int(rest[1]),
-    }  # fmt: skip
+    }
 
 
 def peer(texts: list[str], threshold: float) -> tuple[np.ndarray, float]:
-    """Items by datasketch and networkx over the same comparison forms and shingles, and the seconds it took."""
+    """Items by datasketch and networkx over the same forms and shingles, and the seconds it took."""
     import networkx as nx
     from datasketch import MinHash, MinHashLSH
 

@@ -18,7 +18,7 @@ from tocsin.detect.shipped import profiles_folder
 from tocsin.sources.contrast import Part, contrast_items
 
 PARTS: dict[str, tuple[Part, ...]] = {
-    "harmfulness": ("requests", "lookalikes", "everyday"),
+    "harmfulness": ("requests", "lookalikes", "everyday", "instructions"),
     "latent-guard": ("requests", "lookalikes", "everyday"),
     "policy-embedded": ("requests", "lookalikes", "everyday", "skills", "plain_skills"),
     "biopsy": ("requests", "lookalikes", "everyday"),

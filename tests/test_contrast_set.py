@@ -58,7 +58,7 @@ def test_there_are_at_least_1200_pairs_in_all() -> None:
     assert len(pairs_of(*PAIRED)) >= 1200
 
 
-@pytest.mark.parametrize(("part", "least"), [("everyday", 400), ("plain_skills", 60)])
+@pytest.mark.parametrize(("part", "least"), [("everyday", 400), ("instructions", 300), ("plain_skills", 60)])
 def test_there_are_enough_plain_rows(part: Part, least: int) -> None:
     rows = contrast_items(part)
     assert len(rows) >= least

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.strategies import floats, integers, lists, text, tuples
 from made_up import HOSTILE
 
-from tocsin.report import charts
+from tocsin.report import charts, svg
 
 NAMES = text(max_size=40)
 
@@ -56,7 +56,7 @@ def test_a_few_items_stay_visible_in_the_strip_and_its_parts_fill_it() -> None:
     )
     assert len(parts) == 2
     assert parts[0]["width"] >= 3
-    assert parts[1]["x"] + parts[1]["width"] == pytest.approx(charts.WIDTH, abs=0.02)
+    assert parts[1]["x"] + parts[1]["width"] == pytest.approx(svg.WIDTH, abs=0.02)
 
 
 def test_polar_points_lie_at_angle_phi_and_distance_theta() -> None:
@@ -125,7 +125,7 @@ def test_every_point_lies_inside_the_drawing(points: list[tuple[float, float]]) 
         "d", "t", [charts.Series("s", "flagged", points)], x_label="x", y_label="y", is_square=True
     )
     for node in parse(markup).iter("circle"):
-        assert 0 <= float(node.attrib["cx"]) <= charts.WIDTH
+        assert 0 <= float(node.attrib["cx"]) <= svg.WIDTH
         assert 0 <= float(node.attrib["cy"]) <= 360
 
 

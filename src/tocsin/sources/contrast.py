@@ -20,10 +20,10 @@ from pydantic import JsonValue
 
 from tocsin.core.records import Item, Kind, Origin, Skill
 
-Part = Literal["requests", "lookalikes", "everyday", "skills", "plain_skills"]
+Part = Literal["requests", "lookalikes", "everyday", "instructions", "skills", "plain_skills"]
 Split = Literal["fit", "held-back"]
 
-PARTS: tuple[Part, ...] = ("requests", "lookalikes", "everyday", "skills", "plain_skills")
+PARTS: tuple[Part, ...] = ("requests", "lookalikes", "everyday", "instructions", "skills", "plain_skills")
 
 
 def contrast_items(*parts: Part, split: Split | None = None) -> list[Item]:

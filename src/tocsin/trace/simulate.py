@@ -10,8 +10,23 @@ import numpy as np
 
 from tocsin.core.errors import MissingExtraError, UsageError
 
-_LATIN = tuple(
-    ["ka", "lo", "mi", "ner", "tas", "vu", "rel", "ba", "sho", "dim", "gor", "pe", "zan", "fi", "wul", "cher"]
+_LATIN = (
+    "ka",
+    "lo",
+    "mi",
+    "ner",
+    "tas",
+    "vu",
+    "rel",
+    "ba",
+    "sho",
+    "dim",
+    "gor",
+    "pe",
+    "zan",
+    "fi",
+    "wul",
+    "cher",
 )
 _HINDI = ("का", "लो", "मि", "नर", "तस", "वु", "रेल", "बा", "शो", "दिम", "गोर", "पे", "जन", "फि", "चर", "ह")
 _CHINESE = tuple("山水天地人木火土金日月星風雨雪花鳥魚田門車馬牛羊春夏秋冬東西南北")

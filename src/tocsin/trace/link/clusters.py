@@ -22,7 +22,8 @@ def components(pairs: Pairs, texts: int) -> NDArray[np.int64]:
     count, labels = connected_components(graph, directed=False)
     lowest = np.full(count, texts, np.int64)
     np.minimum.at(lowest, labels, np.arange(texts))
-    return lowest[labels]
+    item: NDArray[np.int64] = lowest[labels]
+    return item
 
 
 def guarded(pairs: Pairs, texts: int, codes: Codes, offsets: Offsets) -> tuple[NDArray[np.int64], int]:

@@ -121,7 +121,7 @@ def link(cleaned: Path, target: Path, *, similarity: float = SIMILARITY) -> dict
         rows.append(numbers)
         texts_of.append(assigned)
     codes, offsets = store.finish()
-    texts = len(offsets) - 1
+    n_texts = len(offsets) - 1
     near = near_pairs(codes, offsets, similarity)
     lengths = np.diff(offsets)
     short = {
@@ -130,16 +130,16 @@ def link(cleaned: Path, target: Path, *, similarity: float = SIMILARITY) -> dict
     }
     edited = np.array(short_pairs(short), np.int64).reshape(-1, 2)
     # The guard compares shingles, which says little of short texts: they are joined apart.
-    items, cut = guarded(near, texts, codes, offsets)
-    short_items = components(edited, texts)
-    items = np.where(lengths < SHORT, short_items, items) if texts else items
+    items, cut = guarded(near, n_texts, codes, offsets)
+    short_items = components(edited, n_texts)
+    items = np.where(lengths < SHORT, short_items, items) if n_texts else items
     number = np.concatenate(texts_of)
     chat = number >= 0
-    item = np.where(chat, 0, texts - 1 - number)
+    item = np.where(chat, 0, n_texts - 1 - number)
     item[chat] = items[number[chat]]
     pq.write_table(pa.table({"row": np.concatenate(rows), "item": item}), target)
     return {
-        "distinct texts": texts,
+        "distinct texts": n_texts,
         "near-duplicate pairs": len(near),
         "short pairs one edit apart": len(edited),
         "texts cut by the chaining guard": cut,

@@ -139,4 +139,5 @@ def _set_keys(codes: Codes, offsets: Offsets, texts: NDArray[np.int64]) -> NDArr
     ends = np.concatenate(([0], np.cumsum(lengths)))
     places = np.arange(ends[-1]) + np.repeat(offsets[texts] - ends[:-1], lengths)
     hashes, owner = shingle_hashes(codes[places], ends)
-    return _distinct((owner.astype(np.uint64) << np.uint64(32)) | hashes)
+    keys: NDArray[np.uint64] = (owner.astype(np.uint64) << np.uint64(32)) | hashes.astype(np.uint64)
+    return np.asarray(_distinct(keys), np.uint64)

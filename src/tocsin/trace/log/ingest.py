@@ -132,7 +132,8 @@ def _load(database: duckdb.DuckDBPyConnection, log: Path, source: str, columns: 
         database.execute(
             f"CREATE TABLE loaded AS SELECT CAST({number} AS BIGINT) AS row, "  # noqa: S608
             f"{text_of('message')} AS message, {text_of('group')} AS group_id, "
-            f"{text_of('author')} AS author, {time} AS time, if({modality} = 'text', 'chat', {modality}) AS modality, "
+            f"{text_of('author')} AS author, {time} AS time, "
+            f"if({modality} = 'text', 'chat', {modality}) AS modality, "
             f"{text_of('text')} AS text, {text_of('media')} AS media, "
             f"if({forwarding} = {MANY_TIMES}, 5, least({forwarding}, 5)) AS forwarding, "
             f"nullif(trim({text_of('label')}), '') AS label FROM {source}"
