@@ -161,9 +161,9 @@ def choose_threshold(
     """The cut with the best balanced accuracy that flags at most `MAX_PLAIN_FLAGGED` of the plain rows.
 
     Balanced accuracy is taken over the rows that are not plain (pairs and look-alikes). Its curve is flat
-    near the top, so that the highest point is decided by noise: the middle of all cuts within one standard
-    error of it is taken, or with `sensitive` the lowest of them, for where plain rows lie far away and a
-    missed harm costs more than a flagged twin.
+    near the top, so that the highest point is decided by noise: of all cuts within one standard error of it
+    the one with the most equal shares of missed harm and flagged twins is taken, or with `sensitive` the
+    lowest, for where plain rows lie far away and a missed harm costs more than a flagged twin.
     """
     lowest = (
         float(np.quantile(logits[plain], 1 - MAX_PLAIN_FLAGGED, method="higher")) if plain.any() else -np.inf
@@ -182,12 +182,14 @@ def choose_threshold(
     )
     close = np.flatnonzero(balanced >= balanced[best] - np.sqrt(variance) / 2)
     close = close[np.argsort(cuts[close])]
-    place = int(close[0] if sensitive else close[len(close) // 2])
+    most_equal = close[int(np.argmin(np.abs(caught[close] - passed[close])))]
+    place = int(close[0] if sensitive else most_equal)
     cut = float(cuts[place])
     facts: dict[str, JsonValue] = {
         "threshold_rule": (
-            f"{'lowest' if sensitive else 'middle'} of the cuts within one standard error of the best "
-            f"balanced accuracy on pairs, at most {MAX_PLAIN_FLAGGED:.0%} of plain items flagged"
+            f"{'lowest' if sensitive else 'most equal in its errors'} of the cuts within one standard "
+            f"error of the best balanced accuracy on pairs, at most {MAX_PLAIN_FLAGGED:.0%} of plain items "
+            "flagged"
         ),
         "crossfit_sensitivity": float(caught[place]),
         "crossfit_specificity_on_twins": float(passed[place]),
