@@ -33,6 +33,8 @@ BLOCK = 512
 MAX_WINDOWS = 400
 """Windows read of one item: about 19,000 tokens in windows of 64."""
 MAX_EVIDENCE = 5
+_SEVERAL_SENTENCES = 3
+"""Sentences from which a text is read one by one, however short it is."""
 
 Scores = NDArray[np.float64]
 
@@ -189,7 +191,7 @@ class ActivationDetector(ABC):
         kept: list[int] = []
         pieces: list[_Piece] = []
         for index, item in enumerate(items):
-            prepared = self._prepare(item)
+            prepared = self._prepare(item, is_fit=True)
             if prepared.problem is None and len(prepared.pieces) == 1:
                 kept.append(index)
                 pieces += prepared.pieces
@@ -198,7 +200,7 @@ class ActivationDetector(ABC):
         values = np.concatenate(blocks) if blocks else np.empty((0, *width), dtype=np.float32)
         return kept, Activations(plan, values)
 
-    def _prepare(self, item: Item) -> _Prepared:
+    def _prepare(self, item: Item, *, is_fit: bool = False) -> _Prepared:
         ready = _Prepared(item)
         views = self._readable(item)
         if isinstance(views, Abstention):
@@ -213,7 +215,7 @@ class ActivationDetector(ABC):
             unread = unread_stretches(view.text, self.info.languages)
             pieces = [
                 piece
-                for piece in self._windows(replace(view, context=self._fitting(view.context)))
+                for piece in self._windows(replace(view, context=self._fitting(view.context)), is_fit=is_fit)
                 if not any(start <= piece.window.start < end for start, end, _ in unread)
             ]
             if unread and not pieces:
@@ -257,19 +259,18 @@ class ActivationDetector(ABC):
             context = context[2:]  # the oldest pair, so that the user still speaks first
         return context
 
-    def _windows(self, view: View) -> list[_Piece]:
+    def _windows(self, view: View, *, is_fit: bool) -> list[_Piece]:
         # A token is rarely longer than a word: short texts need no tokenizer to be known as one window.
         if len(view.text) <= self.window_tokens:
             windows = [Window(0, len(view.text))]
         else:
             offsets = self.model.encode_untrusted(view.text).offsets
             split = split_sentences if self.reads_sentences else split_windows
-            fits = len(offsets) <= self.window_tokens
-            windows = (
-                [Window(0, len(view.text))]
-                if fits
-                else split(view.text, offsets, self.window_tokens, self.window_overlap)
-            )
+            windows = split(view.text, offsets, self.window_tokens, self.window_overlap)
+            # Two sentences are mostly one request; among more, a request is diluted by its neighbours. A fit
+            # has one label for all of them.
+            if len(offsets) <= self.window_tokens and (is_fit or len(windows) < _SEVERAL_SENTENCES):
+                windows = [Window(0, len(view.text))]
         pieces = []
         for window in windows:
             text = normalise(view.text[window.start : window.end], self.normalisation)
