@@ -15,7 +15,7 @@ from tocsin.api.reporting import baseline_of
 from tocsin.core.errors import InputError, ProfileError, RunError, UsageError
 from tocsin.core.records import Abstention, Item, Kind, Origin, Reason, Verdict
 from tocsin.core.registry import Cost, DetectorContext, detector, lookup
-from tocsin.core.runs import read_record
+from tocsin.core.run_record import read_record
 
 TEXTS = ["xxxx", "plain words", "", "xxxa", "plain words"]
 

@@ -11,7 +11,8 @@ from tocsin.core.append_log import AppendLog, read_log
 from tocsin.core.errors import RunError
 from tocsin.core.records import Evidence, Finding, Item, Kind, Origin, Provenance, Verdict
 from tocsin.core.results import Result, from_line, to_line
-from tocsin.core.runs import PROVENANCE, RECORD, RESULTS, Run, read_record
+from tocsin.core.run_record import RECORD, read_record
+from tocsin.core.runs import PROVENANCE, RESULTS, Run
 
 HASH = "ab" * 32
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tocsin.core.errors import RunError
-from tocsin.core.runs import RunRecord
+from tocsin.core.run_record import RunRecord
 from tocsin.core.study_run import StudyRun
 
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from pydantic import JsonValue, ValidationError
 
 from tocsin.api.agree_page import agreement_page
+from tocsin.api.reporting import study_info
 from tocsin.core.errors import InputError, RunError, UsageError
-from tocsin.core.runs import RunRecord
 from tocsin.core.study_run import RESULT, StudyRun
 from tocsin.judges.agreement import Agreement, analyse, chosen, read_rankings
-from tocsin.report import RunInfo, write_study_page
+from tocsin.report import write_study_page
 
 N_RESAMPLES = 2_000
 
@@ -103,7 +103,11 @@ def judge_agreement(
     ).model_copy(update={"settings": config})
     run.write_result(found.to_json())
     page = agreement_page(found)
-    run.finish(lambda target, record: write_study_page(target, _run_info(record, argv), page))
+    run.finish(
+        lambda target, record: write_study_page(
+            target, study_info(record, argv, command="judges agree", results=RESULT), page
+        )
+    )
     return AgreementStudy(found, run.folder)
 
 
@@ -129,18 +133,3 @@ def _hash(path: Path) -> str:
         message = f"expected rankings that can be read, got: {(error.strerror or 'an error').lower()}. "
         raise InputError(message + "Check the path.", path=path) from error
     return hasher.hexdigest()
-
-
-def _run_info(record: RunRecord, argv: Sequence[str]) -> RunInfo:
-    versions = dict(record.sessions[-1].versions)
-    return RunInfo(
-        command="judges agree",
-        argv=tuple(argv),
-        input_name=record.input_name,
-        input_hash=record.input_hash,
-        tool_version=versions.pop("tocsin", "unknown"),
-        versions=versions,
-        results=RESULT,
-        started=record.sessions[0].started,
-        finished=record.finished,
-    )

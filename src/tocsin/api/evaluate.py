@@ -16,12 +16,14 @@ from tocsin.api.identity import static_identity
 from tocsin.api.judging import Judging
 from tocsin.api.measure import Outcome, measure
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
+from tocsin.api.reporting import study_info
 from tocsin.core.errors import InputError, RunError, UsageError
 from tocsin.core.records import Abstention, Item, Kind, Provenance, Verdict
 from tocsin.core.registry import DetectorContext
-from tocsin.core.runs import REPORT, Run
+from tocsin.core.run_record import REPORT
+from tocsin.core.runs import SUMMARY, Run
 from tocsin.detect.surface import examined_text
-from tocsin.report import RunInfo, write_study_page
+from tocsin.report import write_study_page
 from tocsin.sources import Limits, Source, open_source
 
 N_RESAMPLES = 2_000
@@ -172,7 +174,8 @@ def evaluate(
         }
     )
     run.write_summary(evaluation.to_json())
-    write_study_page(run.folder / REPORT, _run_info(run, argv, model), evaluation_page(evaluation))
+    info = study_info(run.record, argv, command="evaluate", results=SUMMARY, model=model)
+    write_study_page(run.folder / REPORT, info, evaluation_page(evaluation))
     return evaluation
 
 
@@ -282,20 +285,3 @@ class _Reading:
             is_calibrated=verdict.calibrated,
             is_partial=bool(item.partial) or (verdict.examined is not None and verdict.examined.is_partial),
         )
-
-
-def _run_info(run: Run, argv: Sequence[str], model: str) -> RunInfo:
-    record = run.record
-    versions = dict(record.sessions[-1].versions)
-    return RunInfo(
-        command="evaluate",
-        argv=tuple(argv),
-        input_name=record.input_name,
-        input_hash=record.input_hash,
-        model=model,
-        tool_version=versions.pop("tocsin", "unknown"),
-        versions=versions,
-        results="summary.json",
-        started=record.sessions[0].started,
-        finished=record.finished,
-    )

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from tocsin.api.judging import CHUNK
 from tocsin.api.memory_source import Input
 from tocsin.core.records import Item
 from tocsin.core.results import Result
-from tocsin.report import ReportRow
+from tocsin.core.run_record import RunRecord
+from tocsin.report import ReportRow, RunInfo
 from tocsin.sources import Baseline
+
+
+def study_info(
+    record: RunRecord, argv: Sequence[str], *, command: str, results: str, model: str | None = None
+) -> RunInfo:
+    """Description of a run for the page of a study.
+
+    Args:
+        record: What its `run.json` says.
+        argv: Command line that repeats it.
+        command: Verb shown at the top.
+        results: Name of the file that holds all numbers.
+        model: As given to `--model`, where there is one.
+    """
+    versions = dict(record.sessions[-1].versions)
+    return RunInfo(
+        command=command,
+        argv=tuple(argv),
+        input_name=record.input_name,
+        input_hash=record.input_hash,
+        model=model,
+        tool_version=versions.pop("tocsin", "unknown"),
+        versions=versions,
+        results=results,
+        started=record.sessions[0].started,
+        finished=record.finished,
+    )
 
 
 def report_rows(results: Iterable[Result], baseline: Baseline | None) -> Iterator[ReportRow]:

@@ -25,7 +25,8 @@ from tocsin.api.scan_options import ScanOptions, check_options, kind_of
 from tocsin.core.errors import UsageError
 from tocsin.core.records import Item, Kind, Verdict
 from tocsin.core.results import Result
-from tocsin.core.runs import REPORT, Run, installed_versions
+from tocsin.core.run_record import REPORT, installed_versions
+from tocsin.core.runs import Run
 from tocsin.report import (
     DetectorNote,
     Outcomes,

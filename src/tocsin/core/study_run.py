@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from pydantic import JsonValue
 
 from tocsin.core.errors import RunError
-from tocsin.core.runs import (
+from tocsin.core.run_record import (
     RECORD,
     REPORT,
     RUNS,
@@ -31,6 +30,7 @@ from tocsin.core.runs import (
     Session,
     installed_versions,
     make_folder,
+    now,
     read_record,
     refuse_other,
     run_id,
@@ -104,7 +104,7 @@ class StudyRun:
         elif any(each.name not in _OURS and not each.name.startswith(".") for each in folder.iterdir()):
             message = "expected an empty folder or a run of this command, got other files. "
             raise RunError(message + "Choose another folder with --out.", path=folder)
-        session = Session(started=datetime.now(UTC), versions=installed_versions())
+        session = Session(started=now(), versions=installed_versions())
         run = cls(folder, wanted.model_copy(update={"sessions": (session,)}))
         write_whole(folder / RECORD, run.record.model_dump(mode="json"))
         return run
@@ -126,7 +126,7 @@ class StudyRun:
         Raises:
             RunError: If the folder cannot be written.
         """
-        record = self.record.model_copy(update={"status": "finished", "finished": datetime.now(UTC)})
+        record = self.record.model_copy(update={"status": "finished", "finished": now()})
         write_page(self.folder / REPORT, record)
         write_whole(self.folder / RECORD, record.model_dump(mode="json"))
         self.record = record

@@ -14,7 +14,7 @@ from tocsin.api.agree_page import agreement_page
 from tocsin.cli.app import invocation
 from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
 from tocsin.cli.show import notice, write
-from tocsin.core.runs import REPORT
+from tocsin.core.run_record import REPORT
 from tocsin.report import render_study
 
 
