@@ -17,10 +17,20 @@ from pydantic import JsonValue
 from tocsin.api.evaluation import Evaluation
 from tocsin.core.errors import InputError, UsageError
 from tocsin.core.records import Provenance
+from tocsin.core.runs import SUMMARY
 from tocsin.core.stats import Rate, rogan_gladen
 from tocsin.report import Measured, Prevalence
 
-_SAME = ("detector_version", "model", "profile", "template_hash", "prompt_hash", "normalisation", "threshold")
+_SAME = (
+    "detector_version",
+    "model",
+    "profile",
+    "template_hash",
+    "prompt_hash",
+    "normalisation",
+    "settings",
+    "threshold",
+)
 """What must be equal for rates measured in one run to hold for another."""
 
 
@@ -54,7 +64,7 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises:
         InputError: If it is something else, or lacks a rate that a correction needs.
     """
-    file = path / "summary.json" if path.is_dir() else path
+    file = path / SUMMARY if path.is_dir() else path
     try:
         found = Evaluation.model_validate_json(file.read_bytes())
     except (OSError, ValueError) as error:

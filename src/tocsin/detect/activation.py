@@ -165,6 +165,7 @@ class ActivationDetector(ABC):
                 "window_tokens": self.window_tokens,
                 "window_overlap": self.window_overlap,
                 "reads_sentences": self.reads_sentences,
+                "several_sentences": _SEVERAL_SENTENCES,
                 "deep": self.context.deep,
             },
         )
