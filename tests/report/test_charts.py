@@ -73,6 +73,15 @@ def test_interval_plot_puts_the_value_between_its_ends() -> None:
     assert (low + high) / 2 == pytest.approx(middle, abs=0.02)
 
 
+def test_a_long_label_of_an_interval_takes_two_lines_and_loses_nothing() -> None:
+    label = "harmfulness on a file with a long name, safe <rows> only"
+    markup = charts.intervals("i", "t", [charts.Interval(label, 0.5, 0.25, 0.75)])
+    lines = [node.text or "" for node in parse(markup).iter("text") if node.get("class") == "label"]
+    assert len(lines) == 2
+    assert " ".join(lines) == label
+    assert all(len(line) <= 28 for line in lines)
+
+
 def test_empty_input_gives_a_chart_that_says_so() -> None:
     empty = [
         charts.bar_chart("a", "t", []),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tocsin.report.svg import (
     WIDTH,
     label_room,
+    label_lines,
     label_text,
     number_text,
     padded_range,
@@ -245,7 +246,8 @@ def intervals(
     name: str, title: str, rows: Sequence[Interval], *, low: float = 0.0, high: float = 1.0
 ) -> Markup:
     """Points with horizontal interval bars on a common axis from `low` to `high`."""
-    row, top, right = 28, 4, 128
+    labels = [label_lines(entry.label) for entry in rows]
+    row, top, right = (28 if all(len(lines) == 1 for lines in labels) else 40), 4, 128
     left = label_room([entry.label for entry in rows])
     room = WIDTH - left - right
     base = top + row * len(rows)
@@ -262,9 +264,12 @@ def intervals(
         )
     for i, entry in enumerate(rows):
         y = top + row * i + row / 2
+        for j, line in enumerate(labels[i]):
+            under = y + 4 + 15 * (j - (len(labels[i]) - 1) / 2)
+            body.append(
+                f'<text class="label" x="{left - 8}" y="{pos(under)}" text-anchor="end">{line}</text>'
+            )
         body.append(
-            f'<text class="label" x="{left - 8}" y="{pos(y + 4)}" text-anchor="end">'
-            f"{label_text(entry.label)}</text>"
             f'<line class="interval" x1="{pos(place(entry.low))}" y1="{pos(y)}" '
             f'x2="{pos(place(entry.high))}" y2="{pos(y)}"/>'
             f'<circle class="fill-accent" cx="{pos(place(entry.value))}" cy="{pos(y)}" r="4.5"/>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
@@ -57,6 +58,17 @@ def number_text(value: float) -> str:
 def label_text(text: str, limit: int = LONGEST_LABEL) -> str:
     """A label made visible, cut and escaped."""
     return escape(visible(text, limit=limit))
+
+
+def label_lines(text: str) -> list[str]:
+    """A label made visible and broken at spaces into at most two lines of `LONGEST_LABEL` characters, escaped.
+
+    What does not fit into two lines is cut and marked, as `label_text` does.
+    """
+    shown = visible(text)
+    first, *more = textwrap.wrap(shown, LONGEST_LABEL, break_on_hyphens=False) or [""]
+    rest = shown[len(first) :].strip() if more else ""
+    return [escape(first), *([label_text(rest)] if rest else [])]
 
 
 def label_room(labels: Sequence[str]) -> int:
