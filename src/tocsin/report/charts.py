@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from tocsin.report.svg import (
     WIDTH,
-    label_room,
     label_lines,
+    label_room,
     label_text,
     number_text,
     padded_range,

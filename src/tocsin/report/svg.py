@@ -61,7 +61,7 @@ def label_text(text: str, limit: int = LONGEST_LABEL) -> str:
 
 
 def label_lines(text: str) -> list[str]:
-    """A label made visible and broken at spaces into at most two lines of `LONGEST_LABEL` characters, escaped.
+    """A visible, escaped label broken at spaces into at most two lines of `LONGEST_LABEL` characters.
 
     What does not fit into two lines is cut and marked, as `label_text` does.
     """
