@@ -2,7 +2,7 @@
 
 One run, one machine, generated text: as many pairs and as long texts as the second version of HarmMetric Eval
 (card 06: 3,288 scored responses of 274 prompts, medians of 128 and 66 words). Both sides compute the same
-numbers, which are compared. METEOR runs without synonyms on both sides, since NLTK's own reader needs a download.
+numbers, which are compared. METEOR runs without synonyms on both sides: NLTK's own reader needs a download.
 
     python benchmarks/speed_judges.py
 """
@@ -34,7 +34,7 @@ class NoSynonyms:
 
 def made_pairs(seed: int = 0) -> list[tuple[str, str]]:
     """(reference, response) pairs of words that a made-up vocabulary repeats as English repeats its own."""
-    draw = random.Random(seed)  # noqa: S311 - no secret
+    draw = random.Random(seed)
     endings = ("", "", "", "ing", "ed", "s", "ly", "ness")
     words = [
         "".join(draw.choices(SYLLABLES, k=draw.randint(1, 3))) + draw.choice(endings) for _ in range(4_000)
@@ -110,11 +110,11 @@ def timed(
 
 def main() -> None:
     """Measure and write `benchmarks/results/speed_judges.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="Speed of lexical metrics beside the libraries.")
     parser.add_argument("--small", action="store_true", help="a trial with few pairs")
     asked = parser.parse_args()
     pairs = made_pairs()[: 240 if asked.small else None]
-    meteor_room._synonyms = NoSynonyms  # type: ignore[assignment,attr-defined]  # noqa: SLF001 - the same on both sides
+    meteor_room._synonyms = NoSynonyms  # type: ignore[assignment]
     warnings.simplefilter("ignore")  # NLTK warns of every count of 0
     ours(pairs[:12])
     theirs(pairs[:12])

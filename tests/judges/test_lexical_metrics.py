@@ -60,7 +60,7 @@ def test_rouge_has_the_numbers_of_rouge_score(reference: str, response: str, ste
     expected = RougeScorer(list(names.values()), use_stemmer=stemmed).score(reference, response)
     a, b = Prepared(reference), Prepared(response)
     for variant, name in names.items():
-        found = rouge(variant, a, b, stemmed=stemmed)  # type: ignore[arg-type]
+        found = rouge(variant, a, b, stemmed=stemmed)
         score = expected[name]
         assert found == pytest.approx((score.precision, score.recall, score.fmeasure), abs=1e-12)
 
