@@ -112,12 +112,12 @@ def speed_skills(result: Result) -> str:
 def speed_judges(result: Result) -> str:
     """Rate of the lexical metrics, beside the libraries."""
     rows = [
-        ["`tocsin.judges.lexical`", f"{result['seconds']:.1f}", times(result["times_faster"])],
+        ["`tocsin.judges.lexical`", f"{result['seconds']:.1f}", f"{result['times_faster']:.1f}"],
         ["the libraries, pair by pair", f"{result['reference_seconds']:.1f}", "1"],
     ]
     return table(["way", "seconds", "times as fast"], rows) + (
-        f"\n{result['metrics']} metrics of {result['pairs']:,} pairs of generated text; largest difference of a "
-        f"score {result['largest_difference']:.0e}.\n"
+        f"\n{result['metrics']} metrics of {result['pairs']:,} pairs of generated text; largest difference of "
+        f"a score {result['largest_difference']:.0e}.\n"
     )
 
 
