@@ -49,6 +49,12 @@ tocsin scan prompts.jsonl --profile my-profile
 tocsin trace run messages.parquet --out traced
 tocsin trace simulate --messages 10000 --groups 200 --out simulated
 ```""",
+    "annotate": """Rank responses by people on a local web page, and export what they said.
+
+```text
+tocsin annotate new my-study responses.jsonl --annotator anna --annotator ben
+tocsin annotate serve my-study
+```""",
     "detectors": """List detectors, or describe one.
 
 ```text
@@ -69,7 +75,7 @@ tocsin taxonomy --json
 ```""",
 }
 
-GROUPS = {"trace"}
+GROUPS = {"annotate", "trace"}
 """Commands that have commands of their own, and say there how their pages are shown."""
 
 
