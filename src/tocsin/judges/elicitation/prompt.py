@@ -44,7 +44,7 @@ Reply with one JSON object from letters to numbers and nothing else."""
 USER = """\
 Rank the responses {letters}. The data stand between the two lines that hold only {marker}:
 {data}
-Reply with the JSON object only, such as {example}."""
+Reply with the JSON object only, of the form {example}."""
 
 _CODE_BLOCK = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n```\Z", re.DOTALL)
 
@@ -70,8 +70,8 @@ def question(prompt: str, shown: Sequence[str], secret: bytes) -> ChatRequest:
     letters = LETTERS[: len(shown)]
     data: JsonValue = {"request": prompt, "responses": dict(zip(letters, shown, strict=True))}
     marker, text = fenced(data, secret)
-    # The example's order is that of no scale, and all letters occur in it.
-    example = json.dumps({letter: 0 for letter in letters})
+    # Without numbers, which a model might copy.
+    example = "{" + ", ".join(f'"{letter}": NUMBER' for letter in letters) + "}"
     user = USER.format(letters=", ".join(letters), marker=marker, data=text, example=example)
     return ChatRequest(system=SYSTEM, user=user, reply_schema=_schema(letters))
 
