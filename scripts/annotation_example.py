@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 MODELS = ("small-a", "small-b", "small-c")
-THINGS = ("rice", "a boiled egg", "porridge", "lentils", "flat bread", "pancakes", "a vegetable soup", "polenta")
+THINGS = (
+    "rice",
+    "a boiled egg",
+    "porridge",
+    "lentils",
+    "flat bread",
+    "pancakes",
+    "a vegetable soup",
+    "polenta",
+)
 ANSWERS = (
     "Follow the packet: measure, simmer gently, taste after ten minutes, and let it rest under a lid.",
     "Guess the amounts and turn the heat up. It will be done when the smell changes.",
@@ -56,7 +65,9 @@ def write_data(path: Path) -> None:
 @contextmanager
 def served(study: Path, port: int) -> Iterator[str]:
     """A server of a study, ended at the end."""
-    process = subprocess.Popen([sys.executable, "-m", "tocsin", "annotate", "serve", str(study), "--port", str(port)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tocsin", "annotate", "serve", str(study), "--port", str(port)]
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(200):
@@ -172,7 +183,10 @@ def walk(driver: Chrome, camera: Camera, address: str, token: dict[str, str], fo
     keys(Keys.ENTER)
     time.sleep(1)
     camera.take("unsaved")
-    driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**no, "offline": False, "downloadThroughput": -1, "uploadThroughput": -1})
+    driver.execute_cdp_cmd(
+        "Network.emulateNetworkConditions",
+        {**no, "offline": False, "downloadThroughput": -1, "uploadThroughput": -1},
+    )
     time.sleep(6)
     keys("x")
     time.sleep(1)

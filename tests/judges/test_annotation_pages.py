@@ -206,7 +206,8 @@ def test_a_ranking_waits_for_a_server_that_is_away_and_is_kept_once(browser: Chr
 @pytest.mark.parametrize("text", [MARKUP, REORDERING, HUGE], ids=["markup", "reordering", "huge"])
 def test_hostile_text_is_inert(browser: Chrome, tmp_path: Path, text: str) -> None:
     rows = [
-        {"item": "x", "model": f"m{i}", "prompt": text, "response": text, "group": text[:20]} for i in range(3)
+        {"item": "x", "model": f"m{i}", "prompt": text, "response": text, "group": text[:20]}
+        for i in range(3)
     ]
     path = tmp_path / "responses.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "ascii")
@@ -223,10 +224,12 @@ def test_hostile_text_is_inert(browser: Chrome, tmp_path: Path, text: str) -> No
         length = browser.execute_script("return document.getElementById('prompt').textContent.length")
         assert length >= len(text)
         assert browser.title == "Item 1 of 1"
-        assert browser.find_elements("css selector", "main img, main script, iframe, main style, main b b") == []
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.execute_script(
-            "return window.innerWidth"
+        assert (
+            browser.find_elements("css selector", "main img, main script, iframe, main style, main b b") == []
         )
+        assert browser.execute_script(
+            "return document.documentElement.scrollWidth"
+        ) <= browser.execute_script("return window.innerWidth")
         if text == REORDERING:
             words = found[0].text
             assert "[U+202E]gpj.exe[U+202C]" in words
@@ -254,7 +257,9 @@ def test_the_owner_watches_agreement(browser: Chrome, tmp_path: Path) -> None:
                     given = {letter: rank[each.split()[0]] for letter, each in texts}
                     kept.submit(who, place, f"key-{place:04}", given)
         browser.refresh()
-        cells = [cell.text for cell in browser.find_elements("css selector", "section:nth-of-type(2) tbody td")]
+        cells = [
+            cell.text for cell in browser.find_elements("css selector", "section:nth-of-type(2) tbody td")
+        ]
         assert cells[:3] == ["anna", "ben", "4"]
         assert cells[3].startswith("1.00")
         assert problems(browser) == []

@@ -131,7 +131,16 @@ def test_other_host_names_are_turned_away(site: Site) -> None:
 def test_large_and_broken_bodies_are_refused(site: Site) -> None:
     big = site.ask("POST", "/item/1/ranking", who="anna", body=b"x" * (MAX_BODY + 1))
     assert big.status == 413
-    for body in (b"", b"[]", b"{", b"null", b"\xff", b"[" * 5000, b'{"key": 1, "ranks": {}}', b'{"key": "k"}'):
+    for body in (
+        b"",
+        b"[]",
+        b"{",
+        b"null",
+        b"\xff",
+        b"[" * 5000,
+        b'{"key": 1, "ranks": {}}',
+        b'{"key": "k"}',
+    ):
         assert site.ask("POST", "/item/1/ranking", who="anna", body=body).status == 422
     bad_key = json.dumps({"key": "<b>", "ranks": {"A": 0, "B": 0, "C": 0}}).encode()
     assert site.ask("POST", "/item/1/ranking", who="anna", body=bad_key).status == 422
@@ -148,7 +157,9 @@ def test_large_and_broken_bodies_are_refused(site: Site) -> None:
         ('{"A": 1, "B": 2, "C": 3, "D": 0}', "wrong number of responses"),
     ],
 )
-def test_errors_name_the_problem_and_the_item_and_never_the_text(site: Site, ranks: str, problem: str) -> None:
+def test_errors_name_the_problem_and_the_item_and_never_the_text(
+    site: Site, ranks: str, problem: str
+) -> None:
     body = f'{{"key": "key-bad-1", "ranks": {ranks}}}'.encode()
     answer = site.ask("POST", "/item/2/ranking", who="anna", body=body)
     told = json.loads(answer.body)
@@ -192,7 +203,9 @@ def test_fifty_annotators_lose_and_double_nothing_when_the_server_is_killed(tmp_
         places = [*range(1, n_items + 1), *random_.sample(range(1, n_items + 1), 4)]  # some change their mind
         for number, place in enumerate(places):
             key = f"{name}-{number:06}"
-            ranks = dict(zip("ABC", random_.choice([(0, 0, 0), (1, 0, 2), (3, 1, 2), (0, 1, 0)]), strict=True))
+            ranks = dict(
+                zip("ABC", random_.choice([(0, 0, 0), (1, 0, 2), (3, 1, 2), (0, 1, 0)]), strict=True)
+            )
             body = json.dumps({"key": key, "ranks": ranks}).encode()
             headers = {"Origin": f"http://127.0.0.1:{port}", "Cookie": f"tocsin-annotate={tokens[name]}"}
             time.sleep(random_.random() * 0.3)

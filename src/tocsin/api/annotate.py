@@ -222,7 +222,9 @@ def _guidance(path: Path) -> str:
 
 def _csv_line(values: Sequence[object]) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(["" if value is None else _plain(value) for value in values])
+    csv.writer(out, lineterminator="\n").writerow(
+        ["" if value is None else _plain(value) for value in values]
+    )
     return out.getvalue()
 
 

@@ -175,7 +175,9 @@ def _prompts(
         name = str(number) if item is None else _metadata(each, item)
         if name is None or not 1 <= len(name) <= 64 or not name.isprintable() or name in found:
             message = f"expected another id of 1 to 64 printable characters in the column '{item}' of every "
-            raise InputError(message + "row. Correct it.", path=each.origin.path or path, line=each.origin.line)
+            raise InputError(
+                message + "row. Correct it.", path=each.origin.path or path, line=each.origin.line
+            )
         found[name] = Prompt(name, each.text, None if group is None else _metadata(each, group))
     if not found:
         message = "expected at least one prompt, got none. Check the file."
@@ -189,7 +191,11 @@ def _metadata(item: Item, column: str) -> str | None:
 
 
 def _ask(
-    run: LogRun, writers: Mapping[str, Responder], asked: Sequence[Prompt], system: str, progress: ProgressCallback
+    run: LogRun,
+    writers: Mapping[str, Responder],
+    asked: Sequence[Prompt],
+    system: str,
+    progress: ProgressCallback,
 ) -> None:
     done = {(str(row["item"]), str(row["model"])) for row in run.records()}
     total, n = len(asked) * len(writers), len(done)

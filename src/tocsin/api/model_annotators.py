@@ -103,7 +103,9 @@ def annotate_responses(
     data = read_responses(responses, skip_incomplete=skip_incomplete)
     most = all_orders(len(data.models))
     if not 1 <= orders <= most:
-        message = f"expected 1 to {most} orders of {len(data.models)} responses, got {orders}. Change --orders."
+        message = (
+            f"expected 1 to {most} orders of {len(data.models)} responses, got {orders}. Change --orders."
+        )
         raise UsageError(message)
     settings = ChatSettings(max_tokens=max_tokens, temperature=temperature)
     config: dict[str, JsonValue] = {
@@ -145,9 +147,7 @@ def annotate_responses(
                 facts={"argv": list(argv)},
             )
         )
-        asked = {
-            name: list(_questions(data, name, orders=orders, seed=seed, clean=clean)) for name in judges
-        }
+        asked = {name: list(_questions(data, name, orders=orders, seed=seed, clean=clean)) for name in judges}
         if not run.was_finished:
             _ask(run, judges, asked, len(data.models), progress)
             run.write(RANKINGS, "".join(_lines(run, data)))

@@ -170,7 +170,9 @@ class TorchResponder:
         for text, mark in zip(texts, marks, strict=True):
             before, found, frame = frame.partition(mark)
             if not found:
-                message = f"the chat template of {self.id} changes the text it is given, so it cannot be used."
+                message = (
+                    f"the chat template of {self.id} changes the text it is given, so it cannot be used."
+                )
                 raise ModelError(message)
             ids += self._reader.encode(before).ids + self._reader.encode_untrusted(text).ids
         return ids + self._reader.encode(frame).ids

@@ -124,7 +124,9 @@ def serve(
             f"warning: other machines can reach {host}. Tokens and texts travel unencrypted: put a proxy with "
             "TLS in front, or tunnel to the loopback address."
         )
-    serve_study(study, host=host, port=port, names=name, ready=lambda url: notice(f"serving {study} at {url}"))
+    serve_study(
+        study, host=host, port=port, names=name, ready=lambda url: notice(f"serving {study} at {url}")
+    )
 
 
 def status(study: Path, /, *, json: bool = False, configs: ConfigOptions = CONFIG_DEFAULTS) -> None:

@@ -182,7 +182,12 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
             return refused(409 if error.problem == "other ranking" else 422, str(error.problem), error.item)
         states = study.states(who)
         return JSONResponse(
-            {"saved": True, "repeated": not is_new, "ranked": states.count("ranked"), "next": _next(states, after=place)}
+            {
+                "saved": True,
+                "repeated": not is_new,
+                "ranked": states.count("ranked"),
+                "next": _next(states, after=place),
+            }
         )
 
     @app.post("/item/{place}/skip")

@@ -51,7 +51,9 @@ class Guard:
             return
         if scope["type"] != "http":  # no web sockets here
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
         host = headers.get("host", "").lower()
         if host not in self._hosts:
             await _refuse(send, 421, "This address is not served here.")
@@ -96,8 +98,13 @@ async def _body(receive: Receive) -> bytes | None:
 def _with_headers(send: Send) -> Send:
     async def wrapped(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            kept = [(name, value) for name, value in message["headers"] if name.decode().lower() not in HEADERS]
-            message["headers"] = [*kept, *((name.encode(), value.encode()) for name, value in HEADERS.items())]
+            kept = [
+                (name, value) for name, value in message["headers"] if name.decode().lower() not in HEADERS
+            ]
+            message["headers"] = [
+                *kept,
+                *((name.encode(), value.encode()) for name, value in HEADERS.items()),
+            ]
         await send(message)
 
     return wrapped

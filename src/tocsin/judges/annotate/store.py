@@ -227,7 +227,9 @@ class Study:
                     continue
                 db.execute("INSERT INTO annotator VALUES (:name, :token)", row)
                 if annotator.name != OWNER:
-                    db.executemany("INSERT INTO task VALUES (?, ?, ?, ?, NULL, NULL, 0)", self._tasks(row["name"]))
+                    db.executemany(
+                        "INSERT INTO task VALUES (?, ?, ?, ?, NULL, NULL, 0)", self._tasks(row["name"])
+                    )
         return made
 
     def _tasks(self, name: str) -> Iterator[tuple[str, int, int, str]]:
