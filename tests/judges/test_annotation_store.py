@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -185,7 +184,7 @@ def test_tokens_are_kept_as_hashes_and_end_when_renewed(tmp_path: Path) -> None:
 
 def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     study(tmp_path).close()
-    assert stat.S_IMODE(os.stat(tmp_path / "study" / FILE).st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "study" / FILE).stat().st_mode) == 0o600
 
 
 def test_many_writers_lose_nothing(tmp_path: Path) -> None:

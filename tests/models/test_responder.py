@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from chat_server import ChatServer
 
-from tocsin.core.errors import ModelError, UsageError
+from chat_server import ChatServer
+from tocsin.core.errors import UsageError
 from tocsin.models.chat import ChatReply, ChatRequest, ChatSettings, ProviderFailure
 from tocsin.models.responder import Responder, TorchResponder, open_responder
 
@@ -54,7 +54,7 @@ def test_the_identity_names_what_decides_a_reply(writer: Responder) -> None:
 
 
 def test_local_models_do_not_sample() -> None:
-    with pytest.raises(ModelError, match="temperature"):
+    with pytest.raises(UsageError, match="temperature"):
         open_responder("embedded", settings=ChatSettings(temperature=0.7), offline=True)
 
 
@@ -69,3 +69,17 @@ def test_scripted_failures_are_values_in_their_place(tmp_path: Path) -> None:
     assert [each.text for each in found[1:] if isinstance(each, ChatReply)] == ["fine", "fine"]
     with pytest.raises(UsageError):
         open_responder("nonsense", settings=ChatSettings())
+
+
+def test_a_provider_gets_a_system_message_only_where_there_is_one(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("inspect_ai", reason="needs the extra 'eval'")
+    monkeypatch.setenv("TOCSIN_HOME", str(tmp_path))
+    server.say("An apple.")
+    responder = open_responder("openai-api/near/small", settings=ChatSettings(max_tokens=5))
+    plain, guided = ask(responder, TEXTS[0]), ask(responder, TEXTS[0], system="Be brief.")
+    responder.close()
+    assert [each.text for each in (*plain, *guided) if isinstance(each, ChatReply)] == ["An apple."] * 2
+    roles = [[message["role"] for message in request["messages"]] for request in server.requests]
+    assert roles == [["user"], ["system", "user"]]

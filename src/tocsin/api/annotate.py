@@ -1,4 +1,4 @@
-"""`annotate`: studies of human rankings, from the file of responses to the export that `judges agree` reads."""
+"""`annotate`: studies of human rankings, from a file of responses to rankings for `judges agree`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import JsonValue
 
-from tocsin.core.errors import ModelError
+from tocsin.core.errors import ModelError, UsageError
 from tocsin.core.records import Turn
 from tocsin.models.background import map_in_order, run
 from tocsin.models.chat import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH = 8
 DEFAULT_TOKENS = 256
-"""Longest reply of a local model, as in card defaults for arXiv 2502.05291."""
+"""Longest reply; a default of ours, as arXiv 2502.05291 gives none."""
 _CLOSE_S = 10.0
 _MARK = "\ue000tocsin-turn-{}\ue001"
 
@@ -101,11 +101,8 @@ class TorchResponder:
     Args:
         reader: Renders and tokenises.
         model: The same model in PyTorch.
-        settings: `max_tokens` is used; only greedy writing is offered, so a temperature above 0 is refused.
+        settings: `max_tokens` is used; writing is greedy.
         batch_size: Requests of one batch.
-
-    Raises:
-        ModelError: If the settings ask for sampling.
     """
 
     def __init__(
@@ -116,9 +113,6 @@ class TorchResponder:
         settings: ChatSettings,
         batch_size: int | None = None,
     ) -> None:
-        if settings.temperature:
-            message = f"expected temperature 0 for the local model {reader.id}, which writes greedily, got "
-            raise ModelError(message + f"{settings.temperature}. Leave --temperature out.")
         self._reader, self._model = reader, model
         self._max_tokens = settings.max_tokens or DEFAULT_TOKENS
         self._batch = batch_size or DEFAULT_BATCH
@@ -188,7 +182,7 @@ class TorchResponder:
         device = self._model.device
         ends = self._ends()
         with torch.inference_mode():
-            out = self._model.generate(
+            out = self._model.generate(  # type: ignore[operator]  # a mixin that torch types as a tensor
                 input_ids=torch.tensor(padded, device=device),
                 attention_mask=torch.tensor(mask, device=device),
                 max_new_tokens=self._max_tokens,
@@ -232,7 +226,7 @@ def open_responder(
         batch_size: Requests of one batch of a local model.
 
     Raises:
-        UsageError: If the value names no model.
+        UsageError: If the value names no model, or a local model is asked to sample.
         ModelError: If the model is missing, damaged or unsupported.
         MissingExtraError: If the extra `eval` or `local` is needed and not installed.
     """
@@ -241,6 +235,9 @@ def open_responder(
         calls = transport if transport is not None else Transport()
         chat = open_chat_model(spec, settings=settings, transport=calls, offline=offline)
         return ChatResponder(chat, concurrency=calls.concurrency)
+    if settings.temperature:
+        message = f"expected temperature 0 for '{spec}', which writes greedily, got {settings.temperature}. "
+        raise UsageError(message + "Leave --temperature out.")
     if parsed.kind == "embedded" or parsed.is_gguf:
         from tocsin.models.embedded import load_embedded
         from tocsin.models.embedded.torch import load_embedded_torch

@@ -121,8 +121,8 @@ def serve(
     del configs
     if not is_loopback(host):
         notice(
-            f"warning: other machines can reach {host}. Tokens and texts travel unencrypted: put a proxy with "
-            "TLS in front, or tunnel to the loopback address."
+            f"warning: other machines can reach {host}. Tokens and texts travel unencrypted: put a proxy "
+            "with TLS in front, or tunnel to the loopback address."
         )
     serve_study(
         study, host=host, port=port, names=name, ready=lambda url: notice(f"serving {study} at {url}")

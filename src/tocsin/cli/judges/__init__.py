@@ -32,8 +32,8 @@ tocsin judges elicit prompts.jsonl --model small-model/ --model ollama/llama3.2
 tocsin judges elicit prompts.txt --model a=scripted:a.json --model b=scripted:b.json
 ```
 
-Writes one file of responses, which `tocsin judges annotate` and `tocsin annotate new` read. The same command goes
-on where it was interrupted. Exit code 4 when a model gave no response to some prompt.""",
+Writes one file of responses, which `tocsin judges annotate` and `tocsin annotate new` read. The same command
+goes on where it was interrupted. Exit code 4 when a model gave no response to some prompt.""",
     "rank": """Rank judges and metrics by how well they put harmful responses above all others.
 
 ```text

@@ -93,11 +93,13 @@ def annotate(
     else:
         table = plain_table("annotator", "items", "ranked", "failures")
         for name in found.annotators:
-            kinds = "; ".join(
-                f"{kind}: {', '.join(items[:_SHOWN_IDS])}{' ...' if len(items) > _SHOWN_IDS else ''} ({len(items)})"
-                for kind, items in sorted(found.failures[name].items())
-            )
+            kinds = "; ".join(_shown(kind, items) for kind, items in sorted(found.failures[name].items()))
             table.add_row(name, str(found.n_items), str(found.ranked[name]), kinds or "none")
         write([table_text(table)])
     notice(f"rankings: {found.path}")
     return EXIT_ABSTAINED if any(found.failures.values()) else EXIT_OK
+
+
+def _shown(kind: str, items: tuple[str, ...]) -> str:
+    more = " ..." if len(items) > _SHOWN_IDS else ""
+    return f"{kind}: {', '.join(items[:_SHOWN_IDS])}{more} ({len(items)})"

@@ -9,17 +9,17 @@ for. Nothing else is ever loaded. A token is exchanged for a cookie that scripts
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tocsin.core.errors import MissingExtraError
+from tocsin.judges.agreement import Agreement
 from tocsin.judges.annotate.agreement import live_agreement
 from tocsin.judges.annotate.guard import Guard
 from tocsin.judges.annotate.ranks import LETTERS
-from tocsin.judges.annotate.store import OWNER, Study, SubmissionError
+from tocsin.judges.annotate.store import OWNER, Refusal, Study, SubmissionError
 from tocsin.judges.annotate.views import agreement_view
-from tocsin.judges.agreement import Agreement
 from tocsin.report.visible import visible
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
     statics = {path.name: path.read_bytes() for path in (_HERE / "static").iterdir() if path.suffix in _TYPES}
     live = _Live(study)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    Token = Annotated[str | None, Cookie(alias=COOKIE)]
+    token_type = Annotated[str | None, Cookie(alias=COOKIE)]
 
     def page(name: str, status: int = 200, **values: object) -> HTMLResponse:
         return HTMLResponse(environment.get_template(name).render(common | values), status)
@@ -107,7 +107,7 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
         return Response(status_code=204)
 
     @app.get("/")
-    def home(token: Token = None) -> Response:
+    def home(token: token_type = None) -> Response:
         who = holder(token)
         if who is None:
             return page("enter.html", failed=False)
@@ -134,7 +134,7 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
         return answer
 
     @app.get("/item/{place}")
-    def item(place: int, token: Token = None) -> Response:
+    def item(place: int, token: token_type = None) -> Response:
         who = holder(token)
         if who is None:
             return RedirectResponse("/", 303)
@@ -157,7 +157,7 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
         )
 
     @app.get("/item/{place}/content")
-    def content(place: int, token: Token = None) -> Response:
+    def content(place: int, token: token_type = None) -> Response:
         who = holder(token)
         task = None if who is None else study.task(who, place)
         if task is None:
@@ -166,7 +166,7 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
         return JSONResponse({"prompt": visible(task.prompt, keep_lines=True), "responses": texts})
 
     @app.post("/item/{place}/ranking")
-    async def rank(place: int, request: Request, token: Token = None) -> Response:
+    async def rank(place: int, request: Request, token: token_type = None) -> Response:
         from starlette.concurrency import run_in_threadpool
 
         who = holder(token)
@@ -179,7 +179,9 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
         try:
             is_new = await run_in_threadpool(study.submit, who, place, key, ranks)
         except SubmissionError as error:
-            return refused(409 if error.problem == "other ranking" else 422, str(error.problem), error.item)
+            return refused(
+                409 if error.problem is Refusal.OTHER_RANKING else 422, str(error.problem), error.item
+            )
         states = study.states(who)
         return JSONResponse(
             {
@@ -191,7 +193,7 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
         )
 
     @app.post("/item/{place}/skip")
-    def skip(place: int, token: Token = None) -> Response:
+    def skip(place: int, token: token_type = None) -> Response:
         who = holder(token)
         if who is None:
             return refused(401, "Your token is needed again. Open your link; what was acknowledged is kept.")
@@ -202,7 +204,7 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
         return JSONResponse({"saved": True, "next": _next(study.states(who), after=place)})
 
     @app.get("/agreement")
-    def agreement(token: Token = None) -> Response:
+    def agreement(token: token_type = None) -> Response:
         if holder(token) != OWNER:
             return page("missing.html", 404)
         found = live.get()
@@ -211,7 +213,7 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
     return Guard(app, hosts=hosts)
 
 
-def _next(states: list[str], after: int = 0) -> int | None:
+def _next(states: Sequence[str], after: int = 0) -> int | None:
     """Place of the next open item, from the one after `after` on and round; None when all are done."""
     places = [place for place, state in enumerate(states, start=1) if state == "open"]
     return next((place for place in places if place > after), places[0] if places else None)

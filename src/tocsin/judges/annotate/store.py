@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
 
@@ -110,17 +111,23 @@ class Ranked:
     saved: str
 
 
+class Refusal(StrEnum):
+    """Why a submission is refused, beside the problems of rankings."""
+
+    BAD_KEY = "bad key"
+    OTHER_RANKING = "other ranking"
+    """The key was used before, for another ranking."""
+
+
 class SubmissionError(Exception):
     """A submission that was not kept.
 
     Attributes:
-        problem: Which; `other ranking` where the key was used for another one.
+        problem: Which.
         item: Id of the item, where it is one of the annotator's own.
     """
 
-    def __init__(
-        self, problem: Problem | Literal["other ranking", "bad key"], item: str | None = None
-    ) -> None:
+    def __init__(self, problem: Problem | Refusal, item: str | None = None) -> None:
         self.problem, self.item = problem, item
         super().__init__(str(problem))
 
@@ -286,7 +293,7 @@ class Study:
             SubmissionError: If it cannot be kept, naming the item.
         """
         if not _KEY.fullmatch(key):
-            raise SubmissionError("bad key")
+            raise SubmissionError(Refusal.BAD_KEY)
         with self._writing() as db:
             row = db.execute(
                 "SELECT id FROM task JOIN item ON number = item WHERE annotator = ? AND place = ?",
@@ -304,7 +311,7 @@ class Study:
             ).fetchone()
             if kept is not None:
                 if kept != (place, text):
-                    raise SubmissionError("other ranking", item)
+                    raise SubmissionError(Refusal.OTHER_RANKING, item)
                 return False
             time = now().isoformat(timespec="milliseconds")
             db.execute("INSERT INTO submission VALUES (?, ?, ?, ?, ?)", (annotator, key, place, text, time))

@@ -15,7 +15,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tocsin.core.errors import InputError
 from tocsin.judges.agreement import Problem
@@ -25,6 +24,7 @@ MIN_RESPONSES, MAX_RESPONSES = 2, 9
 MAX_ID = 64
 MAX_TEXT = 4_000_000
 """Characters of one text."""
+TWO_PROMPTS = "two prompts"
 _SHOWN_IDS = 10
 _TEXTS = ("prompt", "response")
 
@@ -56,13 +56,11 @@ class ResponseError(InputError):
     """Responses that cannot be ranked.
 
     Attributes:
-        problem: What is wrong with them.
+        problem: What is wrong with them: a `Problem` of rankings, or `TWO_PROMPTS`.
         items: Ids of the items.
     """
 
-    def __init__(
-        self, problem: Problem | Literal["two prompts"], items: Iterable[str], advice: str, *, path: Path
-    ) -> None:
+    def __init__(self, problem: str, items: Iterable[str], advice: str, *, path: Path) -> None:
         self.problem = problem
         self.items = tuple(dict.fromkeys(items))
         shown = ", ".join(self.items[:_SHOWN_IDS]) + (", ..." if len(self.items) > _SHOWN_IDS else "")
@@ -109,7 +107,7 @@ def read_responses(path: Path | str, *, skip_incomplete: bool = False) -> Respon
         advice = "Keep one response of each model."
         raise ResponseError(Problem.DUPLICATE, doubled, advice, path=path)
     if torn:
-        raise ResponseError("two prompts", torn, "Give each prompt an item of its own.", path=path)
+        raise ResponseError(TWO_PROMPTS, torn, "Give each prompt an item of its own.", path=path)
     if not MIN_RESPONSES <= len(names) <= MAX_RESPONSES:
         message = f"expected responses of {MIN_RESPONSES} to {MAX_RESPONSES} models, got {len(names)}. "
         raise InputError(message + "Each row names its model.", path=path)
