@@ -71,6 +71,8 @@ def test_scripted_failures_are_values_in_their_place(tmp_path: Path) -> None:
         open_responder("nonsense", settings=ChatSettings())
 
 
+# Inspect AI calls tenacity in a way that tenacity has deprecated.
+@pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning")
 def test_a_provider_gets_a_system_message_only_where_there_is_one(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,9 +179,8 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
         try:
             is_new = await run_in_threadpool(study.submit, who, place, key, ranks)
         except SubmissionError as error:
-            return refused(
-                409 if error.problem is Refusal.OTHER_RANKING else 422, str(error.problem), error.item
-            )
+            status = 409 if error.problem is Refusal.OTHER_RANKING else 422
+            return refused(status, str(error.problem), error.item)
         states = study.states(who)
         return JSONResponse(
             {
