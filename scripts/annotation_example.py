@@ -89,7 +89,7 @@ def browser() -> Iterator[Chrome]:
 
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-lcd-text"):
         options.add_argument(argument)
     options.add_argument("--force-device-scale-factor=1")
     driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver") or ""))
