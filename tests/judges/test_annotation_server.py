@@ -101,7 +101,11 @@ def test_an_annotator_sees_no_models_no_ids_no_others_and_no_agreement(site: Sit
     assert task is not None
     content = json.loads(site.ask("GET", "/item/1/content", who="anna").body)
     assert content == {"prompt": task.prompt, "responses": list(task.responses)}
-    assert site.ask("GET", "/item/13/content", who="anna").status == 404
+    for place in (0, 13, -1, 10**30):
+        assert site.ask("GET", f"/item/{place}/content", who="anna").status == 404
+        body = json.dumps({"key": "key-none-1", "ranks": {"A": 0, "B": 0, "C": 0}}).encode()
+        assert site.ask("POST", f"/item/{place}/ranking", who="anna", body=body).status == 422
+        assert site.ask("POST", f"/item/{place}/skip", who="anna").status == 422
 
 
 def test_the_owner_sees_agreement_and_ranks_nothing(site: Site) -> None:

@@ -217,6 +217,9 @@ def test_a_folder_with_other_files_and_a_file_of_another_kind_are_refused(tmp_pa
     data = read_responses(responses(tmp_path / "r.jsonl"))
     with pytest.raises(RunError):
         Study.create(tmp_path, data, StudySettings())
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / f".{FILE}.part").write_bytes(b"half")
+    assert Study.create(tmp_path / "killed", data, StudySettings()).n_items == 12
     with pytest.raises(InputError, match="annotate new"):
         Study(tmp_path / "nothing")
     (tmp_path / "other").mkdir()

@@ -17,6 +17,7 @@ from tocsin.judges.elicitation import Candidate, ResponseSet, read_responses
 from tocsin.judges.elicitation.responses import cleaned
 
 PORT = 8321
+HTTP_PORT = 80
 _COLUMNS = ("item", "annotator", "model", "rank", "position", "group", "saved")
 
 
@@ -159,8 +160,9 @@ def serve_study(
         reached = {shown, *names}
         if is_loopback(host):
             reached |= {"localhost", "127.0.0.1", "[::1]"}
-        # Without a port too: a proxy that ends TLS may pass the bare name.
-        hosts = tuple(sorted({f"{name}:{bound}" for name in reached} | set(names)))
+        # Without a port too: a proxy that ends TLS may pass the bare name, and browsers leave port 80 out.
+        bare = reached if bound == HTTP_PORT else set(names)
+        hosts = tuple(sorted({f"{name}:{bound}" for name in reached} | bare))
         config = uvicorn.Config(
             create_app(study, hosts=hosts),
             log_level="warning",

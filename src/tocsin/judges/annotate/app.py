@@ -61,6 +61,7 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
     """
     try:
         from fastapi import Cookie, FastAPI, Request
+        from fastapi.concurrency import run_in_threadpool
         from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
     except ImportError as error:
         extra, purpose = "serve", "the annotation page"
@@ -118,13 +119,13 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
 
     @app.post("/enter")
     async def enter(request: Request) -> Response:
-        form = (await request.body()).decode("latin-1")
-        name, _, token = form.partition("=")
+        name, _, token = (await request.body()).decode("latin-1").partition("=")
         # Tokens hold none of the characters that a form escapes.
-        if name != "token" or study.who(token.strip("+ ")) is None:
+        token = token.strip("+ ")
+        if name != "token" or await run_in_threadpool(study.who, token) is None:
             return page("enter.html", 403, failed=True)
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(COOKIE, token.strip("+ "), httponly=True, samesite="strict", path="/")
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", path="/")
         return answer
 
     @app.post("/leave")
@@ -167,29 +168,25 @@ def create_app(study: Study, *, hosts: tuple[str, ...]) -> "App":
 
     @app.post("/item/{place}/ranking")
     async def rank(place: int, request: Request, token: token_type = None) -> Response:
-        from starlette.concurrency import run_in_threadpool
+        # Away from the event loop: a write waits for the disk, and other annotators must not wait with it.
+        return await run_in_threadpool(submitted, place, await request.body(), token)
 
+    def submitted(place: int, sent: bytes, token: str | None) -> Response:
         who = holder(token)
         if who is None:
             return refused(401, "Your token is needed again. Open your link; what was acknowledged is kept.")
-        body = _object(await request.body())
+        body = _object(sent)
         key, ranks = body.get("key"), body.get("ranks")
         if not isinstance(key, str) or not isinstance(ranks, dict):
             return refused(422, "Expected an object with 'key' and 'ranks'.")
         try:
-            is_new = await run_in_threadpool(study.submit, who, place, key, ranks)
+            is_new = study.submit(who, place, key, ranks)
         except SubmissionError as error:
             status = 409 if error.problem is Refusal.OTHER_RANKING else 422
             return refused(status, str(error.problem), error.item)
         states = study.states(who)
-        return JSONResponse(
-            {
-                "saved": True,
-                "repeated": not is_new,
-                "ranked": states.count("ranked"),
-                "next": _next(states, after=place),
-            }
-        )
+        told = {"ranked": states.count("ranked"), "next": _next(states, after=place)}
+        return JSONResponse({"saved": True, "repeated": not is_new} | told)
 
     @app.post("/item/{place}/skip")
     def skip(place: int, token: token_type = None) -> Response:

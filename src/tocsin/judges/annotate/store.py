@@ -174,10 +174,11 @@ class Study:
         path = folder / FILE
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            part = folder / f".{FILE}.part"
+            part.unlink(missing_ok=True)  # of one that was killed
             if any(folder.iterdir()):
                 message = "expected a new or empty folder, got one with files. Choose another."
                 raise RunError(message, path=folder)
-            part = folder / f".{FILE}.part"
             part.touch(mode=0o600)
             with closing(sqlite3.connect(part, isolation_level=None)) as db:
                 db.execute("PRAGMA journal_mode=DELETE")
@@ -256,6 +257,8 @@ class Study:
 
     def task(self, annotator: str, place: int) -> Task | None:
         """One item of an annotator; None where there is none of that place."""
+        if not 1 <= place <= self.n_items:  # SQLite knows no integers beyond 64 bits
+            return None
         with self._lock:
             row = self._db.execute(
                 "SELECT item, id, prompt, shown, ranks, skipped FROM task JOIN item ON number = item "
@@ -294,6 +297,8 @@ class Study:
         """
         if not _KEY.fullmatch(key):
             raise SubmissionError(Refusal.BAD_KEY)
+        if not 1 <= place <= self.n_items:
+            raise SubmissionError(Problem.UNKNOWN_ITEM)
         with self._writing() as db:
             row = db.execute(
                 "SELECT id FROM task JOIN item ON number = item WHERE annotator = ? AND place = ?",
@@ -327,6 +332,8 @@ class Study:
         Raises:
             SubmissionError: If the annotator has no such item.
         """
+        if not 1 <= place <= self.n_items:
+            raise SubmissionError(Problem.UNKNOWN_ITEM)
         with self._writing() as db:
             done = db.execute(
                 "UPDATE task SET skipped = 1 WHERE annotator = ? AND place = ?", (annotator, place)
