@@ -182,7 +182,7 @@ def unfiltered(how: int, line: NDArray[np.uint8], above: NDArray[np.uint8]) -> N
             guess = (a + b) // 2
         else:
             p = a + b - c
-            guess = min((a, b, c), key=lambda each, p=p: abs(p - each))
+            guess = min((abs(p - each), place, each) for place, each in enumerate((a, b, c)))[2]
         out[i] = (value + guess) & 255
     return np.array(out, np.uint8)
 
