@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 JOINER = "\n"
 """Between prompt and response without a chat template."""
-TOKENS_PER_BATCH = 2048
+TOKENS_PER_BATCH = 512
+"""Tokens of a padded batch: the output layer of a large vocabulary holds a number for each token and word."""
 
 
 class ResponseTokens(NamedTuple):
@@ -112,8 +113,20 @@ def batches(
 def response_losses(model: LocalModel, batch: ResponseBatch) -> Tensor:
     """Mean negative log-likelihood of each sample's response tokens, in nats; shape (batch,), float32.
 
-    Differentiable where the caller has gradients on. The output layer runs only on the places that predict
-    a response.
+    Differentiable where the caller has gradients on.
+    """
+    losses, counts = token_losses(model, batch)
+    return losses.sum(dim=1) / counts
+
+
+def token_losses(model: LocalModel, batch: ResponseBatch) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihood of every response token, in nats.
+
+    The output layer runs only on the places that predict a response.
+
+    Returns:
+        Losses of shape (batch, places), 0 outside the response, and the number of response tokens of each
+        sample, of shape (batch,).
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -126,5 +139,4 @@ def response_losses(model: LocalModel, batch: ResponseBatch) -> Tensor:
     targets = batch.targets[:, batch.first : length - 1]
     logits = output.logits.float()
     losses = cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
-    kept = (targets != -100).sum(dim=1)
-    return losses.sum(dim=1) / kept
+    return losses, (targets != -100).sum(dim=1)

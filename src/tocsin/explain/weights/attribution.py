@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tocsin.models.local import LocalModel
 
+TOKENS_PER_BATCH = 256
+"""Tokens of a padded batch: what a backward pass keeps of each is far more than its forward pass."""
 AbsOrder = Literal["per_sample", "after_mean"]
 Scores = dict[str, "Tensor"]
 """One float32 number for each weight, flat, by the matrix's name."""
@@ -98,7 +100,9 @@ def _summed(
 
     with torch.enable_grad(), gradients_of(model, matrices, add):
         # A padded batch of one sample is that sample: absolute gradients must not mix samples.
-        for batch in batches(samples, model.torch_model.device, max_tokens=1 if per_sample else 1024):
+        for batch in batches(
+            samples, model.torch_model.device, max_tokens=1 if per_sample else TOKENS_PER_BATCH
+        ):
             losses = response_losses(model, batch)
             _check(losses, batch)
             losses.sum().backward()  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tocsin.core.stats.bootstrap import draw_groups
 from tocsin.explain.weights.records import Change, Role
-from tocsin.internals.responses import ResponseTokens, batches, response_losses
+from tocsin.internals.responses import ResponseTokens, batches, token_losses
 from tocsin.judges.item_sums import Estimate, estimate
 
 if TYPE_CHECKING:
@@ -29,26 +29,24 @@ class Probe(NamedTuple):
 
 
 def losses(model: LocalModel, samples: Sequence[ResponseTokens]) -> Floats:
-    """Mean negative log-likelihood of each sample's response, in nats per token; shape (samples,)."""
+    """How unlikely each sample's response is, from one pass.
+
+    Returns:
+        Shape (2, samples): mean negative log-likelihood in nats per token of the whole response, and of it
+        after its first token, which is then given. NaN for the second where there is one token only.
+    """
     import torch
 
-    found = np.empty(len(samples))
+    found = np.empty((2, len(samples)))
     with torch.inference_mode():
         for batch in batches(samples, model.torch_model.device):
-            found[batch.indices] = response_losses(model, batch).double().cpu().numpy()
+            each, counts = token_losses(model, batch)
+            first = torch.tensor([samples[i].start - 1 - batch.first for i in batch.indices]).to(each.device)
+            opening = each.gather(1, first[:, None])[:, 0]
+            total = each.sum(dim=1)
+            found[0, batch.indices] = (total / counts).double().cpu().numpy()
+            found[1, batch.indices] = ((total - opening) / (counts - 1)).double().cpu().numpy()
     return found
-
-
-def opener_probe(harm: Probe) -> Probe | None:
-    """The harmful responses after their first token, which is given: what prefilling leaves to the model.
-
-    None when no response is longer than one token.
-    """
-    kept = [i for i, sample in enumerate(harm.samples) if len(sample.ids) - sample.start > 1]
-    if not kept:
-        return None
-    samples = [harm.samples[i]._replace(start=harm.samples[i].start + 1) for i in kept]
-    return Probe("opener", samples, [harm.categories[i] for i in kept])
 
 
 def refusal_rate(
@@ -85,15 +83,27 @@ def changes(
     *,
     seed: int,
 ) -> tuple[Change, ...]:
-    """The rise of every set's loss, and of every category of the harmful one, with paired intervals."""
+    """The rise of every set's loss, with paired intervals.
+
+    Args:
+        probes: The sets.
+        before: What `losses` gave of each.
+        after: The same with weights removed.
+        categories: Categories of the harmful set that are shown apart.
+        seed: Of the resamples.
+    """
     found = []
     for probe, was, now in zip(probes, before, after, strict=True):
-        found.append(_change(probe.role, None, was, now, seed))
+        found.append(_change(probe.role, None, was[0], now[0], seed))
         if probe.role == "harm":
-            names = np.array([name or "" for name in probe.categories])
             found += [
-                _change(probe.role, name, was[names == name], now[names == name], seed) for name in categories
+                _change(probe.role, name, was[0, of_category], now[0, of_category], seed)
+                for name in categories
+                for of_category in [[i for i, each in enumerate(probe.categories) if each == name]]
             ]
+            longer = ~np.isnan(was[1])
+            if longer.any():
+                found.append(_change("opener", None, was[1, longer], now[1, longer], seed))
     return tuple(found)
 
 

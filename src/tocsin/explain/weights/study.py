@@ -27,7 +27,6 @@ from tocsin.explain.weights.measure import (
     Probe,
     changes,
     losses,
-    opener_probe,
     refusal_rate,
     specificity,
 )
@@ -68,7 +67,7 @@ class WeightSettings:
     """`raw` as published; `chat` for the model's chat template."""
     n_find: int = 128
     """Samples of each side that weights are found on."""
-    n_test: int = 128
+    n_test: int = 64
     """Most samples of each side that their removal is measured on."""
     seed: int = 0
     test_refusal_mask: bool = False
@@ -173,7 +172,7 @@ class _Study:
         for number, plan in enumerate(plans):
             self.progress("removing weights", number, len(plans))
             after, refused = self._losses(f"condition-{number}", probes, firsts, harm, plan)
-            rises[plan.name] = [now - was for was, now in zip(before, after, strict=True)]
+            rises[plan.name] = [now[0] - was[0] for was, now in zip(before, after, strict=True)]
             conditions.append(
                 Condition(
                     name=plan.name,
@@ -223,8 +222,7 @@ class _Study:
             if role in self.sides:
                 test = self.sides[role].test
                 found.append(Probe(role, self._encode(test), [example.category for example in test]))
-        opener = opener_probe(found[0])
-        return found if opener is None else [*found, opener]
+        return found
 
     def _plans(self) -> list[_Plan]:
         """All conditions, the mask of the study first."""
