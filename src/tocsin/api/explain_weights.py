@@ -18,8 +18,8 @@ from tocsin.api.reporting import study_info
 from tocsin.core.errors import RunError, UsageError
 from tocsin.core.registry import DetectorContext
 from tocsin.core.study_run import RESULT, StudyRun
-from tocsin.explain.weights import Found, WeightData, WeightSettings, WeightStudy, study_weights
-from tocsin.internals.weight_mask import WeightMask, save_mask
+from tocsin.explain.weights import Example, Found, WeightData, WeightSettings, WeightStudy, study_weights
+from tocsin.internals.weight_mask import save_mask
 from tocsin.models.white_box import load_white_box
 from tocsin.report import write_study_page
 
@@ -93,7 +93,8 @@ def explain_weights(
     if chosen.test_refusal_mask:
         message = "weights that refuse are looked for on the testbed only. Leave test_refusal_mask out."
         raise UsageError(message)
-    sides, hashes = [], []
+    sides: list[list[Example]] = []
+    hashes: list[str] = []
     for path, response in ((harm, harm_response), (benign, benign_response), (refusal, refusal_response)):
         if path is None:
             sides.append([])
@@ -155,11 +156,10 @@ def _read(run: StudyRun) -> WeightStudy:
 
 
 def _save(path: Path, found: Found, folder: Path) -> Path:
-    mask: WeightMask = found.mask
     target = path / MASK if path.is_dir() else path
     save_mask(
         target,
-        mask,
+        found.mask,
         model=found.study.model,
         revision=found.study.revision,
         made_by=f"tocsin explain weights, {folder.name}",

@@ -13,10 +13,14 @@ from tocsin.report.curves import Curve, curves, heat_map
 from tocsin.report.study import Cell
 
 _LIMITS = (
-    "Scores are first-order predictions, one weight at a time; weights act together, so what a whole mask does "
-    "is measured, not predicted.",
-    "Less likely is not unable: fine-tuning on harmful samples mostly brings the behaviour back "
-    "(arXiv 2604.09544). A mask is a probe, not a lock.",
+    (
+        "Scores are first-order predictions, one weight at a time; weights act together, so what a mask "
+        "does is measured, not predicted."
+    ),
+    (
+        "Less likely is not unable: fine-tuning on harmful samples mostly brings the behaviour back "
+        "(arXiv 2604.09544). A mask is a probe, not a lock."
+    ),
     "Likelihood of given responses stands for the ability to write them; no text was generated.",
 )
 _WHAT = {
@@ -88,10 +92,12 @@ def _main(study: WeightStudy) -> Section:
     return Section(
         title="What the mask does",
         paragraphs=[
-            f"The mask holds {harm.n_weights:,} weights, {harm.share:.2g} of those considered "
-            f"({harm.n_zero:,} were zero already). Harmful responses lose "
-            f"{_shown(study.specificity, 1)} times as much likelihood as harmless ones. After the study all "
-            f"weights {unchanged} as before."
+            (
+                f"The mask holds {harm.n_weights:,} weights, {harm.share:.2g} of those considered "
+                f"({harm.n_zero:,} were zero already). Harmful responses lose "
+                f"{_shown(study.specificity, 1)} times as much likelihood as harmless ones. After the study "
+                f"all weights {unchanged} as before."
+            )
         ],
         parts=[
             Figure(

@@ -1,0 +1,21 @@
+"""`tocsin explain`: a list of commands, each named by an import string, as in `tocsin.cli.app`."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+SUMMARY = "Look inside a model: where harm is recognised, refused and written."
+COMMANDS = {
+    "weights": """Find the few weights a model needs for harmful responses, and what else they do.
+
+```text
+tocsin explain weights --harm harmful.csv --benign harmless.csv
+tocsin explain weights --model testbed
+```
+
+Removes weights for a while, measures, and puts every bit back. Published as B-TAP (arXiv 2604.09544).""",
+}
+
+app = App(name="explain", help=SUMMARY, help_format="markdown", result_action="return_value")
+for _name, _help in COMMANDS.items():
+    app.command(f"tocsin.cli.explain.{_name}:{_name}", name=_name, help=_help, help_format="markdown")
