@@ -21,8 +21,8 @@ from tocsin.explain.weights.selection import (
     random_mask,
     rank,
 )
+from tocsin.internals.responses import ResponseTokens, encode_pairs, response_losses
 from tocsin.internals.responses import batches as response_batches
-from tocsin.internals.responses import encode_pairs, response_losses
 from tocsin.internals.weight_mask import (
     WeightMask,
     block_matrices,
@@ -32,6 +32,9 @@ from tocsin.internals.weight_mask import (
     save_mask,
 )
 from tocsin.internals.weights_digest import weights_digest
+from tocsin.models.local import LocalModel
+
+Samples = list[ResponseTokens]
 
 PAIRS = [
     ("name a colour", "red and blue are colours"),
@@ -43,20 +46,24 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> LocalModel:
     return tiny_local()
 
 
 @pytest.fixture(scope="module")
-def samples(model):
+def samples(model: LocalModel) -> Samples:
     return encode_pairs(model, PAIRS, template="raw")
 
 
-def total_loss(model, samples) -> torch.Tensor:
+def shapes_of(model: LocalModel) -> dict[str, tuple[int, int]]:
+    return {name: (m.shape[0], m.shape[1]) for name, m in block_matrices(model.torch_model).items()}
+
+
+def total_loss(model: LocalModel, samples: Samples) -> torch.Tensor:
     return torch.cat([response_losses(model, batch) for batch in response_batches(samples)]).sum()
 
 
-def test_losses_are_those_of_transformers_sample_by_sample(model, samples) -> None:
+def test_losses_are_those_of_transformers_sample_by_sample(model: LocalModel, samples: Samples) -> None:
     found = np.empty(len(samples))
     with torch.no_grad():
         for batch in response_batches(samples):
@@ -69,7 +76,7 @@ def test_losses_are_those_of_transformers_sample_by_sample(model, samples) -> No
             assert found[i] == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_signed_scores_are_minus_weight_times_gradient(model, samples) -> None:
+def test_signed_scores_are_minus_weight_times_gradient(model: LocalModel, samples: Samples) -> None:
     scores = signed_scores(model, samples)
     for name, matrix in block_matrices(model.torch_model).items():
         matrix.requires_grad_(True)
@@ -78,11 +85,13 @@ def test_signed_scores_are_minus_weight_times_gradient(model, samples) -> None:
         torch.testing.assert_close(scores[name], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_score_predicts_what_removing_one_weight_does_to_first_order(model, samples) -> None:
+def test_the_score_predicts_what_removing_one_weight_does_to_first_order(
+    model: LocalModel, samples: Samples
+) -> None:
     scores = signed_scores(model, samples)
     name = max(scores, key=lambda each: float(scores[each].max()))
     best = int(scores[name].argmax())
-    shapes = {n: tuple(m.shape) for n, m in block_matrices(model.torch_model).items()}
+    shapes = shapes_of(model)
     with torch.no_grad():
         before = float(total_loss(model, samples).double())
         # A small step towards removal, since the prediction is of first order: 1 % of the weight.
@@ -91,7 +100,7 @@ def test_the_score_predicts_what_removing_one_weight_does_to_first_order(model, 
     assert (after - before) / 0.01 == pytest.approx(float(scores[name][best]), rel=0.05)
 
 
-def test_absolute_scores_do_not_let_samples_cancel(model, samples) -> None:
+def test_absolute_scores_do_not_let_samples_cancel(model: LocalModel, samples: Samples) -> None:
     alone = [absolute_scores(model, [sample]) for sample in samples]
     together = absolute_scores(model, samples)
     meaned = absolute_scores(model, samples, order="after_mean")
@@ -101,7 +110,7 @@ def test_absolute_scores_do_not_let_samples_cancel(model, samples) -> None:
     assert any(float((together[n] - meaned[n]).max()) > 1e-4 for n in together)
 
 
-def test_scores_leave_no_gradients_and_the_weights_as_they_were(model, samples) -> None:
+def test_scores_leave_no_gradients_and_the_weights_as_they_were(model: LocalModel, samples: Samples) -> None:
     before = weights_digest(model.torch_model)
     signed_scores(model, samples)
     absolute_scores(model, samples)
@@ -141,8 +150,8 @@ def test_a_global_ranking_is_that_of_all_matrices_side_by_side(
 
 
 @pytest.mark.parametrize("scope", ["matrix", "global"])
-def test_set_algebra(model, samples, scope: Scope) -> None:
-    shapes = {name: tuple(m.shape) for name, m in block_matrices(model.torch_model).items()}
+def test_set_algebra(model: LocalModel, samples: Samples, scope: Scope) -> None:
+    shapes = shapes_of(model)
     harm = rank(signed_scores(model, samples[:2]), 0.05, scope=scope).cut(0.05)
     needed = rank(absolute_scores(model, samples[2:]), 0.2, scope=scope).cut(0.2)
     mask = difference(harm, needed, shapes)
@@ -167,8 +176,10 @@ def test_the_published_counts_of_an_eight_billion_model() -> None:
         quota(1.5, 10)
 
 
-def test_removing_the_best_raises_the_loss_and_removing_the_worst_lowers_it(model, samples) -> None:
-    shapes = {name: tuple(m.shape) for name, m in block_matrices(model.torch_model).items()}
+def test_removing_the_best_raises_the_loss_and_removing_the_worst_lowers_it(
+    model: LocalModel, samples: Samples
+) -> None:
+    shapes = shapes_of(model)
     scores = signed_scores(model, samples)
     opposite = {name: -values for name, values in scores.items()}
     with torch.no_grad():
@@ -180,8 +191,8 @@ def test_removing_the_best_raises_the_loss_and_removing_the_worst_lowers_it(mode
     assert found[0] > 0 > found[1]
 
 
-def test_a_mask_leaves_no_trace_also_when_the_block_raises(model) -> None:
-    shapes = {name: tuple(m.shape) for name, m in block_matrices(model.torch_model).items()}
+def test_a_mask_leaves_no_trace_also_when_the_block_raises(model: LocalModel) -> None:
+    shapes = shapes_of(model)
     name = next(iter(shapes))
     mask = WeightMask({name: np.array([0, 3, 5])}, shapes)
     before = weights_digest(model.torch_model)
@@ -195,8 +206,8 @@ def test_a_mask_leaves_no_trace_also_when_the_block_raises(model) -> None:
         assert weights_digest(model.torch_model) == before
 
 
-def test_a_saved_mask_makes_the_same_model_again(model, tmp_path: Path) -> None:
-    shapes = {name: tuple(m.shape) for name, m in block_matrices(model.torch_model).items()}
+def test_a_saved_mask_makes_the_same_model_again(model: LocalModel, tmp_path: Path) -> None:
+    shapes = shapes_of(model)
     mask = random_mask(WeightMask({name: np.arange(4) for name in shapes}, shapes), seed=3)
     path = tmp_path / "mask.safetensors"
     save_mask(path, mask, model=model.id, revision=model.revision, made_by="test")
@@ -212,9 +223,9 @@ def test_a_saved_mask_makes_the_same_model_again(model, tmp_path: Path) -> None:
         load_mask(path, revision=model.revision)
 
 
-def test_controls_have_the_size_of_the_mask_and_share_no_weight_with_it(model) -> None:
+def test_controls_have_the_size_of_the_mask_and_share_no_weight_with_it(model: LocalModel) -> None:
     matrices = block_matrices(model.torch_model)
-    shapes = {name: tuple(m.shape) for name, m in matrices.items()}
+    shapes = shapes_of(model)
     generator = np.random.default_rng(0)
     chosen = {
         name: np.sort(generator.choice(a * b, size=20, replace=False)) for name, (a, b) in shapes.items()
@@ -230,7 +241,7 @@ def test_controls_have_the_size_of_the_mask_and_share_no_weight_with_it(model) -
     assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
 
 
-def test_what_cannot_be_read_is_refused_by_its_number(model) -> None:
+def test_what_cannot_be_read_is_refused_by_its_number(model: LocalModel) -> None:
     with pytest.raises(InputError, match="sample 2 has a response without tokens"):
         encode_pairs(model, [("a", "b"), ("c", "  ")], template="raw")
     with pytest.raises(InputError, match=r"sample 1 has .* tokens; this model reads at most"):
@@ -246,9 +257,9 @@ def test_a_loss_that_is_no_number_names_its_sample() -> None:
         signed_scores(broken, samples)
 
 
-def test_a_mask_of_another_model_is_refused(model) -> None:
-    other = tiny_llama(hidden_size=32, num_attention_heads=2, num_key_value_heads=2)
-    mask = WeightMask({}, {name: tuple(m.shape) for name, m in block_matrices(other).items()})
+def test_a_mask_of_another_model_is_refused(model: LocalModel) -> None:
+    other = tiny_local(model=tiny_llama(intermediate_size=64))
+    mask = WeightMask({}, shapes_of(other))
     with pytest.raises(ModelError, match=r"expects .* of shape"), masked(model.torch_model, mask):
         pass
     with pytest.raises(InputError, match="unsorted or doubled"):

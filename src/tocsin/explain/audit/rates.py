@@ -125,7 +125,7 @@ class CategoryProfile(NamedTuple):
     spread: float
     """Largest less smallest."""
     entropy: float
-    """Of the shares, over its largest possible value: 1 is flat, 0 one category. NaN when nothing succeeds."""
+    """Of the shares, over its largest possible value: 1 is flat, 0 one category. NaN if nothing succeeds."""
 
 
 def category_profile(success: Sequence[float]) -> CategoryProfile:
