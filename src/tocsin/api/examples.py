@@ -8,6 +8,7 @@ from tocsin.api.evaluate import label_text
 from tocsin.core.errors import InputError
 from tocsin.explain.weights import Example
 from tocsin.sources import open_source
+from tocsin.sources.columns import REQUEST_NAMES
 
 
 def read_examples(
@@ -33,20 +34,21 @@ def read_examples(
     Raises:
         InputError: If the file cannot be read, or a row has no prompt or no response; names its line.
     """
-    source = open_source(path, text=response, prompt=prompt, keep=() if category is None else (category,))
+    # Beside a named response the reader looks for no prompt, so its usual columns are kept and looked through.
+    usual = REQUEST_NAMES if response is not None and prompt is None else ()
+    keep = tuple(dict.fromkeys((*usual, *(() if category is None else (category,)))))
+    source = open_source(path, text=response, prompt=prompt, keep=keep)
     found = []
     for item in source.items():
-        if item.problem is not None or not item.prompt or not item.text.strip():
-            why = "no response" if item.prompt else "no prompt"
+        request = item.prompt or next(
+            (text for name in usual if (text := label_text(item.metadata.get(name))) is not None), None
+        )
+        if item.problem is not None or not request or not item.text.strip():
+            why = "no response" if request else "no prompt"
             message = f"expected a prompt and its response, got {why}. Name the columns, or mend the row."
             raise InputError(message, path=path, line=item.origin.line)
         words = item.text.split(" ")
         text = item.text if max_words is None or len(words) <= max_words else " ".join(words[:max_words])
-        found.append(
-            Example(
-                item.prompt,
-                text,
-                None if category is None else label_text(item.metadata.get(category)),
-            )
-        )
+        of = None if category is None else label_text(item.metadata.get(category))
+        found.append(Example(request, text, of))
     return found, source.input_hash
