@@ -109,6 +109,18 @@ def speed_skills(result: Result) -> str:
     )
 
 
+def speed_judges(result: Result) -> str:
+    """Rate of the lexical metrics, beside the libraries."""
+    rows = [
+        ["`tocsin.judges.lexical`", f"{result['seconds']:.1f}", f"{result['times_faster']:.1f}"],
+        ["the libraries, pair by pair", f"{result['reference_seconds']:.1f}", "1"],
+    ]
+    return table(["way", "seconds", "times as fast"], rows) + (
+        f"\n{result['metrics']} metrics of {result['pairs']:,} pairs of generated text; largest difference of "
+        f"a score {result['largest_difference']:.0e}.\n"
+    )
+
+
 def _limits(result: Result, item: str) -> str:
     """What the work is, and how near to the machine's own rate it is done."""
     reached = (
@@ -252,6 +264,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "speed_prompts": speed_prompts,
     "memory": memory,
     "speed_skills": speed_skills,
+    "speed_judges": speed_judges,
     "startup": startup,
     "accuracy-harmfulness": accuracy,
     "accuracy-latent-guard": accuracy,

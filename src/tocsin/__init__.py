@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tocsin.api.evaluate import evaluate
     from tocsin.api.fit import fit
     from tocsin.api.progress import Progress
+    from tocsin.api.rank import RankStudy, rank_judges
     from tocsin.api.scan import ScanResult, scan
     from tocsin.core.errors import (
         FitError,
@@ -40,6 +41,7 @@ _HOMES = {
     "tocsin.api.evaluate": ("evaluate",),
     "tocsin.api.fit": ("fit",),
     "tocsin.api.progress": ("Progress",),
+    "tocsin.api.rank": ("RankStudy", "rank_judges"),
     "tocsin.api.scan": ("ScanResult", "scan"),
     "tocsin.core.errors": (
         "FitError",
@@ -69,6 +71,7 @@ __all__ = [
     "Origin",
     "ProfileError",
     "Progress",
+    "RankStudy",
     "Reason",
     "RunError",
     "ScanResult",
@@ -82,6 +85,7 @@ __all__ = [
     "evaluate",
     "fit",
     "judge_agreement",
+    "rank_judges",
     "scan",
 ]
 

@@ -107,5 +107,9 @@ for _name, _help in COMMANDS.items():
     # Markdown is slower to show than plain text, so only the pages of single commands use it.
     app.command(f"tocsin.cli.{_name}:{_name}", name=_name, help=_help, help_format="markdown")
 # Groups of commands bring an app of their own.
-app.command("tocsin.cli.judges:app", name="judges", help="Judge the judges: agreement of annotators.")
-app.command("tocsin.cli.explain:app", name="explain", help="Look inside a model: directions and weights.")
+app.command(
+    "tocsin.cli.judges:app",
+    name="judges",
+    help="Judge the judges: rank them, and measure how annotators agree.",
+)
+app.command("tocsin.cli.explain:app", name="explain", help="Look inside a model: the weights that write harm.")

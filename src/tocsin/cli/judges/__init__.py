@@ -16,6 +16,15 @@ tocsin judges agree LLM-Harm/ --json
 Reads the published files of arXiv 2502.05291, or any table with item, annotator, model, and rank or score
 (higher is more harmful, 0 or N/A is not harmful). Ties, missing ranks and doubled items are errors that name
 the items.""",
+    "rank": """Rank judges and metrics by how well they put harmful responses above all others.
+
+```text
+tocsin judges rank benchmark.jsonl
+tocsin judges rank dataset.jsonl --version v2 --metric rouge-1-recall --metric words --json
+```
+
+Reads HarmMetric Eval (arXiv 2509.24384) in both layouts, or your own data of that shape. Scores with length
+taken out stand beside the plain ones.""",
 }
 
 app = App(name="judges", help=SUMMARY, help_format="markdown", result_action="return_value")
