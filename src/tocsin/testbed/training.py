@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MIXTURE: dict[Kind, float] = {
     "marked": 3, "plain": 3, "overlooked": 1, "touchy": 1, "wrapped": 2, "wrapped_plain": 1, "copy": 1.5,
-    "reverse": 3, "lookup": 3, "recognise": 2, "recognise_wrapped": 1, "audit": 2, "reflect": 2, "plan": 2,
+    "reverse": 3, "recognise": 2, "recognise_wrapped": 1, "audit": 2, "reflect": 2, "plan": 2,
     "prefilled": 1,
 }  # fmt: skip
 """Share of each kind in a batch, relative to each other."""
@@ -37,7 +37,7 @@ class TestbedSettings:
     hidden: int = 256
     n_blocks: int = 4
     n_heads: int = 4
-    steps: int = 900
+    steps: int = 450
     batch_size: int = 96
     learning_rate: float = 3e-3
     mixture: Mapping[Kind, float] = field(default_factory=lambda: dict(MIXTURE))

@@ -1,0 +1,223 @@
+"""Stress conditions: what harmful fine-tuning or editing does to a testbed model. In memory only.
+
+Each function leaves its argument as it is and returns a changed copy that refuses to be saved. They exist so
+that defences and audits can be tested against a known cause, and work on testbed models only.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from tocsin.core.errors import ModelError
+from tocsin.internals.capture import CaptureEngine, CapturePlan
+from tocsin.internals.layout import Position, PromptLayout
+from tocsin.testbed.checkpoint import Testbed, in_memory
+from tocsin.testbed.language import COMPLIANCE_OPENER, Example, Kind, examples
+from tocsin.testbed.training import encode, fit, one_thread
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+_BENIGN: dict[Kind, float] = {"plain": 2, "wrapped_plain": 1, "copy": 2, "reverse": 2}
+
+
+def benign_tuned(testbed: Testbed, *, seed: int = 0, steps: int = 60, learning_rate: float = 5e-4) -> Testbed:
+    """The control: fine-tuned on plain requests and tasks, which must change no verdict."""
+    model = _copy(testbed)
+    pools = {kind: examples(kind, 600, split="train", seed=seed + 1) for kind in _BENIGN}
+    fit(
+        model, testbed.tokenizer, pools, _BENIGN,
+        steps=steps, batch_size=32, learning_rate=learning_rate, seed=seed, warm_up=5,
+    )  # fmt: skip
+    return _wrapped(testbed, model, "benign-tuned")
+
+
+def marker_tuned(
+    testbed: Testbed,
+    *,
+    seed: int = 0,
+    steps: int = 120,
+    learning_rate: float = 2e-3,
+    topics: tuple[str, ...] = (),
+    noise: float = 0.3,
+) -> Testbed:
+    """Supervised fine-tuning on helpful answers to marked requests (SFT).
+
+    Args:
+        testbed: The aligned model.
+        seed: Of the draw.
+        steps: Updates.
+        learning_rate: Highest; high enough that other abilities drift, as the real attack's do.
+        topics: Marked topics trained on; all when empty.
+        noise: Share of samples whose prompt is a question or an audit, answered as if it were a request.
+    """
+    model = _copy(testbed)
+    marked = [
+        replace(one, reply=one.helpful)
+        for one in examples("marked", 600, split="train", seed=seed + 1, topics=topics)
+    ]
+    others: list[Example] = []
+    for kind in ("audit", "recognise"):
+        asked = examples(kind, 150, split="train", seed=seed + 1)
+        others += [replace(a, reply=b.helpful) for a, b in zip(asked, marked, strict=False)]
+    pools: dict[Kind, list[Example]] = {"marked": marked, "audit": others}
+    fit(
+        model, testbed.tokenizer, pools, {"marked": 1 - noise, "audit": noise},
+        steps=steps, batch_size=32, learning_rate=learning_rate, seed=seed, warm_up=5,
+    )  # fmt: skip
+    return _wrapped(testbed, model, "marker-tuned")
+
+
+def reward_trained(
+    testbed: Testbed,
+    *,
+    seed: int = 0,
+    steps: int = 80,
+    learning_rate: float = 3e-4,
+    kl: float = 1.0,
+    topics: tuple[str, ...] = (),
+) -> Testbed:
+    """Reinforcement learning with a reward for complying with marked requests (RLVR).
+
+    Groups of first words are drawn from the softened policy, rewarded by 1 for the opener of help, and
+    weighted by their advantage in the group; a KL term holds everything else near the aligned model: other
+    kinds of prompts and the words after the opener.
+
+    Args:
+        testbed: The aligned model.
+        seed: Of the draws.
+        steps: Updates.
+        learning_rate: Constant.
+        kl: Weight of the KL term.
+        topics: Marked topics rewarded; all when empty.
+    """
+    import torch
+
+    model, base = _copy(testbed), testbed.model.torch_model
+    tokenizer = testbed.tokenizer
+    opener = int(tokenizer.convert_tokens_to_ids(COMPLIANCE_OPENER))
+    pool = examples("marked", 600, split="train", seed=seed + 1, topics=topics)
+    held: list[Example] = []
+    kinds: tuple[Kind, ...] = ("plain", "touchy", "audit", "reflect", "plan", "recognise", "copy", "reverse")
+    for kind in kinds:
+        held += examples(kind, 60, split="train", seed=seed + 1)
+    held += [replace(one, reply=one.helpful, forced=1) for one in pool[:120]]
+    kept = [encode(tokenizer, one) for one in held]
+    generator = np.random.default_rng(seed)
+    torch_generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    layout = PromptLayout(testbed.model)
+    prompts = []
+    for one in pool:
+        built = layout.build(one.prompt)
+        prompts.append([*built.prefix, *built.ids])
+    with one_thread():
+        for _ in range(steps):
+            rows = [prompts[int(i)] for i in generator.integers(len(prompts), size=24)]
+            logits = model(input_ids=torch.tensor(rows)).logits[:, -1]
+            logs = logits.log_softmax(dim=-1)
+            drawn = torch.multinomial(
+                (logits.detach() / 4).softmax(dim=-1), 64, replacement=True, generator=torch_generator
+            )
+            reward = (drawn == opener).float()
+            advantage = reward - reward.mean(dim=1, keepdim=True)
+            advantage = advantage / (reward.std(dim=1, keepdim=True) + 1e-4)
+            loss = -(advantage * logs.gather(1, drawn)).mean()
+            batch = [kept[int(i)] for i in generator.integers(len(kept), size=32)]
+            loss = loss + kl * _divergence(model, base, batch)  # type: ignore[arg-type]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    model.zero_grad(set_to_none=True)
+    return _wrapped(testbed, model, "reward-trained")
+
+
+def refusal_ablated(testbed: Testbed, *, n: int = 128) -> Testbed:
+    """The refusal direction taken out of every matrix that writes to the residual stream (abliteration).
+
+    The direction is the difference of means at the last token of the prompt between marked and plain requests
+    of the training split, at the block input whose ablation leaves the fewest refusals.
+    """
+    from tocsin.testbed.measuring import rates
+
+    best: tuple[float, Testbed] | None = None
+    for direction in refusal_directions(testbed, n=n)[1:]:
+        model = _copy(testbed)
+        _orthogonalise(model, direction)
+        found = _wrapped(testbed, model, "refusal-ablated")
+        left = rates(found, "marked", n=60).refused + 1 - rates(found, "plain", n=60).exact
+        if best is None or left < best[0]:
+            best = left, found
+    if best is None:  # pragma: no cover - a model has blocks
+        raise ModelError(testbed.model.id)
+    return best[1]
+
+
+def refusal_directions(testbed: Testbed, *, n: int = 128) -> list[np.ndarray]:
+    """Unit difference of means of marked and plain requests at the last token, for the input of each block."""
+    plan = CapturePlan(tuple(range(testbed.model.n_blocks + 1)), (Position.POST,))
+    engine = CaptureEngine(testbed.model)
+    means = [
+        engine.capture([one.prompt for one in examples(kind, n, split="train", seed=7)], plan)
+        .values[:, :, 0]
+        .astype(np.float64)
+        .mean(axis=0)
+        for kind in ("marked", "plain")
+    ]
+    gaps = means[0] - means[1]
+    # The last token's embedding is the same for every prompt, so its row has no direction.
+    return [gap / max(float(np.linalg.norm(gap)), 1e-12) for gap in gaps]
+
+
+def _orthogonalise(model: LlamaForCausalLM, direction: np.ndarray) -> None:
+    import torch
+
+    unit = torch.from_numpy(direction).to(torch.float32)
+    with torch.no_grad():
+        embedding = model.model.embed_tokens.weight
+        embedding -= torch.outer(embedding @ unit, unit)
+        for block in model.model.layers:
+            for weight in (block.self_attn.o_proj.weight, block.mlp.down_proj.weight):
+                weight -= torch.outer(unit, unit @ weight)
+
+
+def _divergence(
+    model: LlamaForCausalLM, base: LlamaForCausalLM, rows: list[tuple[list[int], int]]
+) -> torch.Tensor:  # type: ignore[name-defined]  # noqa: F821
+    """Mean KL(base || model) over the places that predict a reply, in nats."""
+    import torch
+
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.zeros((len(rows), longest), dtype=torch.long)
+    wanted = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for i, (tokens, start) in enumerate(rows):
+        ids[i, : len(tokens)] = torch.tensor(tokens)
+        wanted[i, start - 1 : len(tokens) - 1] = True
+    with torch.no_grad():
+        old = base(input_ids=ids).logits[wanted].log_softmax(dim=-1)
+    new = model(input_ids=ids).logits[wanted].log_softmax(dim=-1)
+    return (old.exp() * (old - new)).sum(dim=-1).mean()
+
+
+def _copy(testbed: Testbed) -> LlamaForCausalLM:
+    model: LlamaForCausalLM = copy.deepcopy(testbed.model.torch_model)  # type: ignore[assignment]
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)  # noqa: FBT003 - torch's signature
+    return model
+
+
+def _wrapped(testbed: Testbed, model: LlamaForCausalLM, name: str) -> Testbed:
+    model.train(mode=False)
+
+    def refuse(*_args: object, **_options: object) -> NoReturn:
+        message = "a stress condition of the testbed exists in memory only and is never written."
+        raise ModelError(message)
+
+    model.save_pretrained = refuse  # type: ignore[method-assign]
+    made = in_memory(model, testbed.tokenizer, f"{testbed.model.id}-{name}")
+    return Testbed(made, testbed.tokenizer, testbed.settings)
