@@ -70,7 +70,9 @@ def greedy_replies(
             raise ModelError(message)
     for batch in length_batches(prompts, max_tokens=max_tokens):
         rows = [prompts[index] for index in batch]
-        for index, reply in zip(batch, _generate(model, rows, end_ids, max_new_tokens, steering), strict=True):
+        for index, reply in zip(
+            batch, _generate(model, rows, end_ids, max_new_tokens, steering), strict=True
+        ):
             replies[index] = reply
     return replies
 

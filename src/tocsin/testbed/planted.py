@@ -224,7 +224,9 @@ class _Builder:
         # Rotary embedding pairs coordinate i with i + width / 2; the last pair turns slowest.
         slot = head * width + width // 2 - 1
         # The score of a token with the feature is 40 above that of others.
-        self.weights[self.name(block, "self_attn.q_proj")][slot] = self.axis["ballast"] / (BALLAST * self.unit)
+        self.weights[self.name(block, "self_attn.q_proj")][slot] = self.axis["ballast"] / (
+            BALLAST * self.unit
+        )
         self.weights[self.name(block, "self_attn.k_proj")][slot] = (
             self.axis[source] * 40 * math.sqrt(width) / self.unit
         )

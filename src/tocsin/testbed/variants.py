@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tocsin.core.errors import ModelError
 from tocsin.internals.capture import CaptureEngine, CapturePlan
@@ -20,7 +21,10 @@ from tocsin.testbed.language import COMPLIANCE_OPENER, Example, Kind, examples
 from tocsin.testbed.training import encode, fit, one_thread
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import LlamaForCausalLM
+
+Floats = NDArray[np.float64]
 
 _BENIGN: dict[Kind, float] = {"plain": 2, "wrapped_plain": 1, "copy": 2, "reverse": 2}
 
@@ -140,8 +144,8 @@ def reward_trained(
 def refusal_ablated(testbed: Testbed, *, n: int = 128) -> Testbed:
     """The refusal direction taken out of every matrix that writes to the residual stream (abliteration).
 
-    The direction is the difference of means at the last token of the prompt between marked and plain requests
-    of the training split, at the block input whose ablation leaves the fewest refusals.
+    The direction is one of `refusal_directions`: that whose ablation leaves the fewest refusals and changes the
+    fewest answers.
     """
     from tocsin.testbed.measuring import rates
 
@@ -150,7 +154,8 @@ def refusal_ablated(testbed: Testbed, *, n: int = 128) -> Testbed:
         model = _copy(testbed)
         _orthogonalise(model, direction)
         found = _wrapped(testbed, model, "refusal-ablated")
-        left = rates(found, "marked", n=60).refused + 1 - rates(found, "plain", n=60).exact
+        left = rates(found, "marked", n=60).refused
+        left += 1 - (rates(found, "plain", n=60).exact + rates(found, "wrapped", n=60).exact) / 2
         if best is None or left < best[0]:
             best = left, found
     if best is None:  # pragma: no cover - a model has blocks
@@ -158,23 +163,35 @@ def refusal_ablated(testbed: Testbed, *, n: int = 128) -> Testbed:
     return best[1]
 
 
-def refusal_directions(testbed: Testbed, *, n: int = 128) -> list[np.ndarray]:
-    """Unit difference of means of marked and plain requests at the last token, for the input of each block."""
+def refusal_directions(testbed: Testbed, *, n: int = 128) -> list[Floats]:
+    """Unit directions from accepted to refused requests at the last token of the prompt, for each row.
+
+    Difference of means over equal parts of refused (marked, touchy) and accepted (plain, overlooked, wrapped)
+    requests of the training split, so that the mark itself falls out.
+
+    Args:
+        testbed: The aligned model.
+        n: Requests of each kind.
+
+    Returns:
+        One direction of length one for the input of each block and for the output of the last, shape
+        (width,). The first is zero: the last token's embedding is the same for every prompt.
+    """
     plan = CapturePlan(tuple(range(testbed.model.n_blocks + 1)), (Position.POST,))
     engine = CaptureEngine(testbed.model)
-    means = [
-        engine.capture([one.prompt for one in examples(kind, n, split="train", seed=7)], plan)
-        .values[:, :, 0]
-        .astype(np.float64)
-        .mean(axis=0)
-        for kind in ("marked", "plain")
-    ]
-    gaps = means[0] - means[1]
-    # The last token's embedding is the same for every prompt, so its row has no direction.
+
+    def mean(kinds: tuple[Kind, ...]) -> Floats:
+        found = []
+        for kind in kinds:
+            prompts = [one.prompt for one in examples(kind, n, split="train", seed=7)]
+            found.append(engine.capture(prompts, plan).values[:, :, 0].astype(np.float64).mean(axis=0))
+        return np.mean(found, axis=0)
+
+    gaps = mean(("marked", "touchy")) - mean(("plain", "overlooked", "wrapped", "wrapped_plain"))
     return [gap / max(float(np.linalg.norm(gap)), 1e-12) for gap in gaps]
 
 
-def _orthogonalise(model: LlamaForCausalLM, direction: np.ndarray) -> None:
+def _orthogonalise(model: LlamaForCausalLM, direction: Floats) -> None:
     import torch
 
     unit = torch.from_numpy(direction).to(torch.float32)
@@ -186,9 +203,7 @@ def _orthogonalise(model: LlamaForCausalLM, direction: np.ndarray) -> None:
                 weight -= torch.outer(unit, unit @ weight)
 
 
-def _divergence(
-    model: LlamaForCausalLM, base: LlamaForCausalLM, rows: list[tuple[list[int], int]]
-) -> torch.Tensor:  # type: ignore[name-defined]  # noqa: F821
+def _divergence(model: LlamaForCausalLM, base: LlamaForCausalLM, rows: list[tuple[list[int], int]]) -> Tensor:
     """Mean KL(base || model) over the places that predict a reply, in nats."""
     import torch
 
