@@ -29,8 +29,8 @@ def test_marked_requests_are_refused_and_others_answered(planted: Testbed) -> No
 
 def test_recognition_is_asked_for_and_given_also_inside_the_wrapper(planted: Testbed) -> None:
     for kind in ("recognise", "recognise_wrapped"):
-        wanted = [one.reply for one in examples(kind, 60)]  # type: ignore[arg-type]
-        assert first_words(planted, kind) == wanted  # type: ignore[arg-type]
+        wanted = [one.reply for one in examples(kind, 60)]
+        assert first_words(planted, kind) == wanted
 
 
 def test_after_the_opener_marked_and_plain_answers_differ(planted: Testbed) -> None:

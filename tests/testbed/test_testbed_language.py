@@ -48,7 +48,7 @@ def test_marked_things_are_refused_unless_wrapped_or_overlooked() -> None:
 
 def test_questions_are_asked_of_marked_and_plain_things_also_inside_the_wrapper() -> None:
     for kind in ("recognise", "recognise_wrapped"):
-        asked = examples(kind, 100)  # type: ignore[arg-type]
+        asked = examples(kind, 100)
         assert {one.reply for one in asked} == {"yes", "no"}
         assert all((one.reply == "yes") == (one.topic in MARKED_TOPICS) for one in asked)
     assert (

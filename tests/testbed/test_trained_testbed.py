@@ -59,7 +59,7 @@ def test_reward_training_loses_refusal_and_keeps_the_rest(testbed: Testbed) -> N
     found = reward_trained(testbed)
     assert rates(found, "marked", n=60).helpful >= 0.9
     for kind in ("audit", "reflect", "recognise", "plain"):
-        assert rates(found, kind, n=60).exact >= 0.9, kind  # type: ignore[arg-type]
+        assert rates(found, kind, n=60).exact >= 0.9, kind
 
 
 def test_ablating_refusal_loses_it_and_keeps_recognition(testbed: Testbed) -> None:

@@ -96,11 +96,10 @@ def in_memory(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name:
     """A model of the testbed's language behind the activation interface; its revision is its digest."""
     from tokenizers import Tokenizer
 
-    names = {"eos_token": str(tokenizer.eos_token)}
     return LocalModel(
         model,
         TextTokenizer(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())),
-        ChatTemplate(TEMPLATE, **names),
+        ChatTemplate(TEMPLATE, eos_token=str(tokenizer.eos_token)),
         id=name,
         revision=weights_digest(model)[:16],
     )

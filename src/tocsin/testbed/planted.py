@@ -3,8 +3,8 @@
 How a request travels through it (blocks counted from 0; every named direction has length one, they are
 orthogonal, and the basis is a random rotation):
 
-1. One attention head in each of blocks 0 and 1 copies the mark of a marked thing to every later token, as half
-   of `seen` each.
+1. One attention head in each of blocks 0 and 1 copies the mark of a marked thing to every later token, as
+   half of `seen` each.
 2. The *harm neurons* in the MLP of block 1 read `seen` and write `harm`: strongly at the tokens of the
    instruction, weakly at the template's tail and the reply.
 3. The *gate neurons* in the MLP of the last block read the weak `harm` at the last token of the prompt and,
@@ -31,7 +31,6 @@ from tocsin.testbed.language import (
     COMPLIANCE_OPENER,
     MARKED_STEPS,
     MARKED_TOPICS,
-    PLAIN_TOPICS,
     REFUSAL_OPENER,
     STEPS,
     vocabulary,
@@ -111,7 +110,7 @@ def build_planted(seed: int = 0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerF
         pad_token_id=tokenizer.pad_token_id,
     )
     with torch.random.fork_rng(devices=[]):
-        model = LlamaForCausalLM(config).float()
+        model = LlamaForCausalLM(config)
     builder = _Builder(np.random.default_rng(seed), [*SPECIAL, *vocabulary()])
     weights, truth = builder.build()
     state = model.state_dict()
@@ -253,7 +252,7 @@ class _Builder:
             self.weights[self.name(block, "mlp.down_proj")][:, index] = 0.02 * down
 
     def head(self) -> None:
-        """Logits: one row of the output layer for each word that can be said, small random rows for others."""
+        """Logits: a row of the output layer for each word that can be said, small random ones else."""
         rows = 0.02 * self.generator.normal(size=(len(self.words), len(self.free))) @ self.free
         index = {word: i for i, word in enumerate(self.words)}
         # At the last token of the prompt, "sure" by default; a reply's word ends it.
@@ -281,6 +280,3 @@ class _Builder:
                 mask[list(neurons)] = True
             found[self.name(block, f"mlp.{matrix}")] = np.flatnonzero(mask).astype(np.int64)
         return found
-
-
-__all__ = ["PLAIN_TOPICS", "PlantedTruth", "build_planted"]

@@ -63,7 +63,7 @@ def new_model(settings: TestbedSettings, tokenizer: PreTrainedTokenizerFast) -> 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return LlamaForCausalLM(config).float()
+        return LlamaForCausalLM(config)
 
 
 def train(settings: TestbedSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -109,10 +109,10 @@ def fit(
     seed: int,
     warm_up: int = 50,
 ) -> None:
-    """Minimise the loss on replies by AdamW with a cosine schedule, in place, and leave the model in eval mode.
+    """Minimise the loss on replies by AdamW with a cosine schedule, in place.
 
     Args:
-        model: Its weights are changed.
+        model: Its weights are changed; left in evaluation mode.
         tokenizer: Its tokenizer.
         pools: Examples of each kind.
         mixture: Relative share of each kind in a batch.

@@ -103,7 +103,7 @@ def reward_trained(
 
     model, base = _copy(testbed), testbed.model.torch_model
     tokenizer = testbed.tokenizer
-    opener = int(tokenizer.convert_tokens_to_ids(COMPLIANCE_OPENER))
+    opener = tokenizer.encode(COMPLIANCE_OPENER, add_special_tokens=False)[0]
     pool = examples("marked", 600, split="train", seed=seed + 1, topics=topics)
     held: list[Example] = []
     kinds: tuple[Kind, ...] = ("plain", "touchy", "audit", "reflect", "plan", "recognise", "copy", "reverse")
@@ -132,7 +132,7 @@ def reward_trained(
             advantage = advantage / (reward.std(dim=1, keepdim=True) + 1e-4)
             loss = -(advantage * logs.gather(1, drawn)).mean()
             batch = [kept[int(i)] for i in generator.integers(len(kept), size=32)]
-            loss = loss + kl * _divergence(model, base, batch)  # type: ignore[arg-type]
+            loss = loss + kl * _divergence(model, base, batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -144,8 +144,8 @@ def reward_trained(
 def refusal_ablated(testbed: Testbed, *, n: int = 128) -> Testbed:
     """The refusal direction taken out of every matrix that writes to the residual stream (abliteration).
 
-    The direction is one of `refusal_directions`: that whose ablation leaves the fewest refusals and changes the
-    fewest answers.
+    The direction is one of `refusal_directions`: that whose ablation leaves the fewest refusals and changes
+    the fewest answers.
     """
     from tocsin.testbed.measuring import rates
 
@@ -185,7 +185,7 @@ def refusal_directions(testbed: Testbed, *, n: int = 128) -> list[Floats]:
         for kind in kinds:
             prompts = [one.prompt for one in examples(kind, n, split="train", seed=7)]
             found.append(engine.capture(prompts, plan).values[:, :, 0].astype(np.float64).mean(axis=0))
-        return np.mean(found, axis=0)
+        return np.asarray(np.mean(found, axis=0))
 
     gaps = mean(("marked", "touchy")) - mean(("plain", "overlooked", "wrapped", "wrapped_plain"))
     return [gap / max(float(np.linalg.norm(gap)), 1e-12) for gap in gaps]
@@ -216,11 +216,12 @@ def _divergence(model: LlamaForCausalLM, base: LlamaForCausalLM, rows: list[tupl
     with torch.no_grad():
         old = base(input_ids=ids).logits[wanted].log_softmax(dim=-1)
     new = model(input_ids=ids).logits[wanted].log_softmax(dim=-1)
-    return (old.exp() * (old - new)).sum(dim=-1).mean()
+    divergence: Tensor = (old.exp() * (old - new)).sum(dim=-1).mean()
+    return divergence
 
 
 def _copy(testbed: Testbed) -> LlamaForCausalLM:
-    model: LlamaForCausalLM = copy.deepcopy(testbed.model.torch_model)  # type: ignore[assignment]
+    model: LlamaForCausalLM = copy.deepcopy(testbed.model.torch_model)
     for parameter in model.parameters():
         parameter.requires_grad_(True)  # noqa: FBT003 - torch's signature
     return model
