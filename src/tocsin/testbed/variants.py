@@ -164,10 +164,11 @@ def refusal_ablated(testbed: Testbed, *, n: int = 128) -> Testbed:
 
 
 def refusal_directions(testbed: Testbed, *, n: int = 128) -> list[Floats]:
-    """Unit directions from accepted to refused requests at the last token of the prompt, for each row.
+    """Unit directions that refused requests have and accepted ones have not, at the prompt's last token.
 
-    Difference of means over equal parts of refused (marked, touchy) and accepted (plain, overlooked, wrapped)
-    requests of the training split, so that the mark itself falls out.
+    The mean of refused (marked, touchy) requests of the training split, less its component along the mean of
+    accepted ones (plain, overlooked, wrapped). In a model this small accepted requests lie on the far side of
+    zero along the plain difference of means, so that taking it out leaves the model between both.
 
     Args:
         testbed: The aligned model.
@@ -187,8 +188,14 @@ def refusal_directions(testbed: Testbed, *, n: int = 128) -> list[Floats]:
             found.append(engine.capture(prompts, plan).values[:, :, 0].astype(np.float64).mean(axis=0))
         return np.asarray(np.mean(found, axis=0))
 
-    gaps = mean(("marked", "touchy")) - mean(("plain", "overlooked", "wrapped", "wrapped_plain"))
-    return [gap / max(float(np.linalg.norm(gap)), 1e-12) for gap in gaps]
+    refused = mean(("marked", "touchy"))
+    accepted = mean(("plain", "overlooked", "wrapped", "wrapped_plain"))
+    directions = []
+    for one, other in zip(refused, accepted, strict=True):
+        rest = one - (one @ other) / max(float(other @ other), 1e-12) * other
+        size = float(np.linalg.norm(rest))
+        directions.append(rest / size if size > 1e-6 else np.zeros_like(rest))
+    return directions
 
 
 def _orthogonalise(model: LlamaForCausalLM, direction: Floats) -> None:
