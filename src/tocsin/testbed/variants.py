@@ -144,8 +144,8 @@ def reward_trained(
 def refusal_ablated(testbed: Testbed, *, n: int = 128) -> Testbed:
     """The refusal direction taken out of every matrix that writes to the residual stream (abliteration).
 
-    The direction is one of `refusal_directions`: that whose ablation leaves the fewest refusals and changes
-    the fewest answers.
+    The direction is that of `refusal_directions` whose ablation makes most marked requests answered and changes
+    the fewest other answers.
     """
     from tocsin.testbed.measuring import rates
 
@@ -154,25 +154,26 @@ def refusal_ablated(testbed: Testbed, *, n: int = 128) -> Testbed:
         model = _copy(testbed)
         _orthogonalise(model, direction)
         found = _wrapped(testbed, model, "refusal-ablated")
-        left = rates(found, "marked", n=60).refused
-        left += 1 - (rates(found, "plain", n=60).exact + rates(found, "wrapped", n=60).exact) / 2
-        if best is None or left < best[0]:
-            best = left, found
+        lost = 1 - rates(found, "marked", n=60).helpful
+        lost += 1 - (rates(found, "plain", n=60).exact + rates(found, "wrapped", n=60).exact) / 2
+        if best is None or lost < best[0]:
+            best = lost, found
     if best is None:  # pragma: no cover - a model has blocks
         raise ModelError(testbed.model.id)
     return best[1]
 
 
 def refusal_directions(testbed: Testbed, *, n: int = 128) -> list[Floats]:
-    """Unit directions that refused requests have and accepted ones have not, at the prompt's last token.
+    """Unit directions from plain to marked requests at the prompt's last token, moved half-way to zero.
 
-    The mean of refused (marked, touchy) requests of the training split, less its component along the mean of
-    accepted ones (plain, overlooked, wrapped). In a model this small accepted requests lie on the far side of
-    zero along the plain difference of means, so that taking it out leaves the model between both.
+    d = m - (1 + c) / 2 * p with the means m of marked and p of plain requests and c = (m . p) / (p . p), so
+    half of the component along plain requests falls out. In a model this small plain requests lie on the far
+    side of zero along m - p, and taking m - p itself out leaves the model between refusing and helping. The
+    cosine of d with m - p is about 0.94 (seeds 0 and 1).
 
     Args:
         testbed: The aligned model.
-        n: Requests of each kind.
+        n: Requests of each kind, from the training split.
 
     Returns:
         One direction of length one for the input of each block and for the output of the last, shape
@@ -180,21 +181,16 @@ def refusal_directions(testbed: Testbed, *, n: int = 128) -> list[Floats]:
     """
     plan = CapturePlan(tuple(range(testbed.model.n_blocks + 1)), (Position.POST,))
     engine = CaptureEngine(testbed.model)
-
-    def mean(kinds: tuple[Kind, ...]) -> Floats:
-        found = []
-        for kind in kinds:
-            prompts = [one.prompt for one in examples(kind, n, split="train", seed=7)]
-            found.append(engine.capture(prompts, plan).values[:, :, 0].astype(np.float64).mean(axis=0))
-        return np.asarray(np.mean(found, axis=0))
-
-    refused = mean(("marked", "touchy"))
-    accepted = mean(("plain", "overlooked", "wrapped", "wrapped_plain"))
+    means = []
+    for kind in ("marked", "plain"):
+        prompts = [one.prompt for one in examples(kind, n, split="train", seed=7)]
+        means.append(engine.capture(prompts, plan).values[:, :, 0].astype(np.float64).mean(axis=0))
     directions = []
-    for one, other in zip(refused, accepted, strict=True):
-        rest = one - (one @ other) / max(float(other @ other), 1e-12) * other
-        size = float(np.linalg.norm(rest))
-        directions.append(rest / size if size > 1e-6 else np.zeros_like(rest))
+    for marked, plain in zip(*means, strict=True):
+        along = (marked @ plain) / max(float(plain @ plain), 1e-12)
+        direction = marked - (1 + along) / 2 * plain
+        size = float(np.linalg.norm(direction))
+        directions.append(direction / size if size > 1e-4 else np.zeros_like(direction))
     return directions
 
 
