@@ -33,7 +33,7 @@ def centre(states: NDArray[np.floating], what: str) -> Floats:
 
 
 def scores(states: NDArray[np.floating], positive: Floats, negative: Floats) -> Floats:
-    """s = cos(h, positive) - cos(h, negative) for each prompt and row.
+    """S = cos(h, positive) - cos(h, negative) for each prompt and row.
 
     Args:
         states: Shape (n, rows, width).

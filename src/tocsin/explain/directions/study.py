@@ -347,7 +347,14 @@ class _Study:
         return tuple(found)
 
     def _steered(
-        self, texts: list[str], row: int, prompts: str, name: str, sign: int, vector: Floats | None, harm: Floats
+        self,
+        texts: list[str],
+        row: int,
+        prompts: str,
+        name: str,
+        sign: int,
+        vector: Floats | None,
+        harm: Floats,
     ) -> Steered:
         """All directions are added at the length of the harmfulness direction, so that they compare."""
 
