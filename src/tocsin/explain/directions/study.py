@@ -65,7 +65,7 @@ class DirectionSettings:
     def __post_init__(self) -> None:
         if min(self.n_fit, self.n_test, self.n_steered) < MIN_BUCKET or not 1 <= self.n_rows <= MAX_ROWS:
             message = (
-                f"expected at least {MIN_BUCKET} prompts to fit, test and steer, and 1 to {MAX_ROWS} rows, got "
+                f"expected at least {MIN_BUCKET} prompts to fit, test and steer, 1 to {MAX_ROWS} rows, got "
                 f"{self.n_fit}, {self.n_test}, {self.n_steered} and {self.n_rows}."
             )
             raise UsageError(message)
