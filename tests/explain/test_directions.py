@@ -1,4 +1,4 @@
-"""Directions of harmfulness and refusal: planted ones are found, steering is exact, nothing is left behind."""
+"""Directions of harmfulness and refusal: planted ones are found, steering is exact, nothing stays behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tocsin.internals import steering as steering_module
 from tocsin.internals.layout import PromptLayout
 from tocsin.internals.steering import Steering, greedy_replies, next_token_logs
 from tocsin.internals.weights_digest import weights_digest
-from tocsin.models.local.blocks import find_blocks, residual_rows
+from tocsin.models.local.blocks import find_blocks
 from tocsin.testbed import Testbed, examples, load_planted
 
 SMALL = DirectionSettings(n_fit=40, n_test=24, n_steered=8, n_rows=2, max_new_tokens=4)
@@ -74,21 +74,30 @@ def test_a_vector_moves_the_input_of_its_block_by_exactly_itself_and_no_row_belo
     vector = np.random.default_rng(0).normal(size=model.width).astype(np.float32)
     blocks = find_blocks(model.torch_model)
 
-    def states(change: Steering | None) -> dict[int, torch.Tensor]:
-        with (
-            torch.inference_mode(),
-            steering_module._steered(model, ids, len(ids[0]), change),
-            residual_rows(blocks, [0, 1, 2, 3]) as taken,
-        ):
+    def inputs(change: Steering | None) -> dict[int, torch.Tensor]:
+        """What each block is given."""
+        taken: dict[int, torch.Tensor] = {}
+
+        def read(row: int, args: tuple[torch.Tensor, ...]) -> None:
+            taken[row] = args[0]
+
+        # Hooks run in the order they were made, so these read what steering leaves.
+        with torch.inference_mode(), steering_module._steered(model, ids, len(ids[0]), change):
+            handles = [
+                block.register_forward_pre_hook(lambda _module, args, row=row: read(row, args))
+                for row, block in enumerate(blocks)
+            ]
             model.torch_model.base_model(input_ids=torch.tensor(ids), use_cache=False)
+            for handle in handles:
+                handle.remove()
         return taken
 
-    before, after = states(None), states(Steering(2, vector, 3.0, last=2))
+    before, after = inputs(None), inputs(Steering(2, vector, 3.0, last=2))
     assert torch.equal(before[0], after[0])
     assert torch.equal(before[1], after[1])
-    # Row 2 is read behind block 1, before the hook at the input of block 2; its effect shows from row 3 on.
-    assert torch.equal(before[2], after[2])
-    assert not torch.equal(before[3][:, :-2], after[3][:, :-2])
+    moved = 3.0 * torch.from_numpy(vector)
+    assert torch.equal(after[2][0, :-2], before[2][0, :-2] + moved)
+    assert torch.equal(after[2][0, -2:], before[2][0, -2:])
 
 
 def test_a_coefficient_of_zero_changes_no_bit_and_batching_no_reply(planted: Testbed) -> None:

@@ -62,7 +62,7 @@ def _beliefs(study: DirectionStudy) -> Section:
         title="Where prompts lie in the plane of beliefs",
         columns=("bucket", "prompts", "harmfulness", "refusal"),
         rows=[[b.name, b.n, _cell(b.harmfulness), _cell(b.refusal)] for b in study.buckets],
-        note="Means of Delta over rows 1 to the last, from -2 to 2; above 0: nearer to harmful, or to refused.",
+        note="Means of Delta over rows 1 to the last, from -2 to 2; above 0: nearer to harmful or refused.",
     )
     series = [
         Series(name, _CSS.get(name, "flagged"), [(x, y) for x, y in points if y is not None])

@@ -93,7 +93,7 @@ class LocalModel:
         return self._tokenizer.encode(text, is_trusted=False)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out."""
+        """Text of tokens, without special ones."""
         return self._tokenizer.decode(ids)
 
     @property
