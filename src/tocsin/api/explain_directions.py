@@ -127,7 +127,7 @@ def explain_directions(
         return DirectionsResult(_read(run), run.folder)
     progress(Progress("loading", 0, None, model))
     loaded, testbed = open_white_box(model, DetectorContext(model=model, offline=offline, device=device))
-    data = _of_testbed(testbed, chosen) if testbed is not None else _of_files(loaded, *given, patterns)
+    data = _of_testbed(testbed, chosen) if testbed else _of_files(loaded, given[0], given[1], patterns)
     study = study_directions(
         loaded,
         data,

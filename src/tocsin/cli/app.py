@@ -112,4 +112,4 @@ app.command(
     name="judges",
     help="Judge the judges: rank them, and measure how annotators agree.",
 )
-app.command("tocsin.cli.explain:app", name="explain", help="Look inside a model: the weights that write harm.")
+app.command("tocsin.cli.explain:app", name="explain", help="Look inside a model: directions and weights.")

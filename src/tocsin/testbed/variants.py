@@ -144,8 +144,8 @@ def reward_trained(
 def refusal_ablated(testbed: Testbed, *, n: int = 128) -> Testbed:
     """The refusal direction taken out of every matrix that writes to the residual stream (abliteration).
 
-    The direction is that of `refusal_directions` whose ablation makes most marked requests answered and changes
-    the fewest other answers.
+    The direction is that of `refusal_directions` whose ablation makes most marked requests answered and
+    changes the fewest other answers.
     """
     from tocsin.testbed.measuring import rates
 

@@ -85,4 +85,5 @@ def _cosines(states: NDArray[np.floating], one: Floats) -> Floats:
     wide = states.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=-1) * np.linalg.norm(one, axis=-1)
     dots = np.einsum("nrd,rd->nr", wide, one)
-    return np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+    cosines: Floats = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+    return cosines

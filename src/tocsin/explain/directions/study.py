@@ -44,6 +44,10 @@ LEAST_RATIO = 0.05
 """A refusal direction shorter than this part of the harmfulness direction is not scaled up and added."""
 _CHUNK = 256
 
+_Prompts = Literal["harmless", "harmful"]
+_Direction = Literal["none", "harmfulness", "refusal", "random"]
+_Sign = Literal[-1, 0, 1]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectionSettings:
@@ -295,7 +299,9 @@ class _Study:
         )  # fmt: skip
         if wrapped is not None:
             groups["wrapped harmful"] = wrapped
-        buckets, planes, curves = [], {}, {}
+        buckets: list[Bucket] = []
+        planes: dict[str, list[tuple[float, float | None]]] = {}
+        curves: dict[str, Floats] = {}
         for name, side in groups.items():
             curve = scores(side.inst, *centres)
             believed = curve[:, 1:].mean(axis=1)
@@ -325,12 +331,12 @@ class _Study:
         rows = sorted({round(row) for row in np.linspace(min(1, n_blocks - 1), n_blocks - 1, s.n_rows)})
         generator = np.random.default_rng(s.seed)
         drawn = generator.normal(size=(n_blocks, self.model.width))
-        plans: list[tuple[int, str, str, int]] = [
+        plans: list[tuple[int, _Prompts, _Direction, _Sign]] = [
             (0, "harmless", "none", 0),
             (0, "harmful", "none", 0),
         ]
         for row in rows:
-            names = ["harmfulness", "random"]
+            names: list[_Direction] = ["harmfulness", "random"]
             size = float(np.linalg.norm(harm[row]))
             if gate is not None and float(np.linalg.norm(gate[row])) >= LEAST_RATIO * size:
                 names.insert(1, "refusal")
@@ -350,9 +356,9 @@ class _Study:
         self,
         texts: list[str],
         row: int,
-        prompts: str,
-        name: str,
-        sign: int,
+        prompts: _Prompts,
+        name: _Direction,
+        sign: _Sign,
         vector: Floats | None,
         harm: Floats,
     ) -> Steered:
@@ -376,13 +382,13 @@ class _Study:
             }
 
         kept = self.stages.arrays(f"steer-{prompts}-{name}-{row}", make)
-        refused, answers = np.asarray(kept["refused"], dtype=bool), np.asarray(kept["answers"])
+        refused, answers = kept["refused"].astype(np.bool_), kept["answers"].astype(np.int64)
         valid = answers[answers >= 0]
         return Steered(
             row=row,
-            prompts=prompts,  # type: ignore[arg-type]
-            direction=name,  # type: ignore[arg-type]
-            sign=sign,  # type: ignore[arg-type]
+            prompts=prompts,
+            direction=name,
+            sign=sign,
             n=len(texts),
             refused=share_estimate(refused),
             says_no=share_estimate(valid == 0),
@@ -417,7 +423,7 @@ class _Study:
         return tuple(found)
 
     def _planted(self, harm: Floats, gate: Floats | None) -> dict[str, float]:
-        found = {}
+        found: dict[str, float] = {}
         for name, (row, kind, truth) in (self.data.planted or {}).items():
             given = harm if kind == "harmfulness" else gate
             value = None if given is None else cosine(given[row], truth)
