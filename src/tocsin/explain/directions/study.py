@@ -402,7 +402,7 @@ class _Study:
         return tail + len(self.model.encode_untrusted(self.data.question.after).ids)
 
     def _tuned(self, harmful: _Side, harmless: _Side, centres: tuple[Floats, Floats]) -> tuple[Tuned, ...]:
-        found = []
+        found: list[Tuned] = []
         for variant in self.data.variants:
             self.progress("fine-tuned models", len(found), len(self.data.variants))
             believed = [
