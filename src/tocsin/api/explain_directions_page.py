@@ -23,7 +23,7 @@ _CSS = {
     "accepted harmful": "abstained",
     "refused harmless": "partial",
     "accepted harmless": "unflagged",
-    "wrapped harmful": "error",
+    "wrapped harmful": "known",
 }
 
 
@@ -77,7 +77,11 @@ def _beliefs(study: DirectionStudy) -> Section:
             x_label="harmfulness, end of the instruction",
             y_label="refusal, end of the prompt",
         )
-        parts.insert(0, Figure(title="Harmfulness and refusal", markup=figure))
+        note = (
+            "Red: refused harmful. Brown: accepted harmful. Green: refused harmless. Grey: accepted harmless. "
+            "Violet: wrapped harmful."
+        )
+        parts.insert(0, Figure(title="Harmfulness and refusal", markup=figure, note=note))
     return Section(title="Beliefs", parts=parts)
 
 
