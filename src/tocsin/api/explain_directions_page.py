@@ -78,8 +78,8 @@ def _beliefs(study: DirectionStudy) -> Section:
             y_label="refusal, end of the prompt",
         )
         note = (
-            "Red: refused harmful. Brown: accepted harmful. Green: refused harmless. Grey: accepted harmless. "
-            "Violet: wrapped harmful."
+            "Red: refused harmful. Brown: accepted harmful. Green: refused harmless. "
+            "Grey: accepted harmless. Violet: wrapped harmful."
         )
         parts.insert(0, Figure(title="Harmfulness and refusal", markup=figure, note=note))
     return Section(title="Beliefs", parts=parts)
