@@ -40,7 +40,7 @@ def static_identity(detectors: Iterable[str], *, model: str, profile: Path | Non
     """
     names = list(detectors)
     return {
-        "code": _code_hash(),
+        "code": code_hash(),
         "plugins": {name: _plugin(name) for name in names},
         "model": model_fingerprint(model),
         "profile": _profiles(names, profile),
@@ -89,7 +89,7 @@ def _plugin(detector: str) -> JsonValue:
     return root
 
 
-def _code_hash() -> str:
+def code_hash() -> str:
     """Hash of this package's own code, except for the rooms that only show results."""
     modules = [
         path

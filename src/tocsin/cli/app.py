@@ -118,3 +118,4 @@ app.command(
     name="judges",
     help="Judge the judges: rank them, and measure how annotators agree.",
 )
+app.command("tocsin.cli.explain:app", name="explain", help="Look inside a model: directions and weights.")

@@ -6,10 +6,12 @@
         run.json       the command, its settings, versions, input, status
         result.json    everything that was found
         report.html    for people
+        stages/        finished parts of a long study, until it is finished
 
 Named and recorded like the folders of `tocsin.core.runs`, without their logs: a study that was interrupted
-starts again. `run.json` is written as finished after the other files, each in one step, so two processes
-that make the same study at once leave one of two equal results.
+starts again, or goes on after the last part that it kept in `stages`. `run.json` is written as finished after
+the other files, each in one step, so two processes that make the same study at once leave one of two equal
+results.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ from tocsin.core.run_record import (
     write_text,
     write_whole,
 )
+from tocsin.core.stages import Stages
 
 RESULT = "result.json"
-_OURS = frozenset({RECORD, RESULT, REPORT})
+STAGES = "stages"
+_OURS = frozenset({RECORD, RESULT, REPORT, STAGES})
 
 
 @dataclass(slots=True)
@@ -55,6 +59,11 @@ class StudyRun:
     folder: Path
     record: RunRecord
     found: bytes | None = None
+
+    @property
+    def stages(self) -> Stages:
+        """Parts that a long study keeps while it runs."""
+        return Stages(self.folder / STAGES)
 
     @classmethod
     def open(
@@ -106,6 +115,8 @@ class StudyRun:
             raise RunError(message + "Choose another folder with --out.", path=folder)
         session = Session(started=now(), versions=installed_versions())
         run = cls(folder, wanted.model_copy(update={"sessions": (session,)}))
+        if fresh:
+            run.stages.clear()
         write_whole(folder / RECORD, run.record.model_dump(mode="json"))
         return run
 
@@ -130,6 +141,7 @@ class StudyRun:
         write_page(self.folder / REPORT, record)
         write_whole(self.folder / RECORD, record.model_dump(mode="json"))
         self.record = record
+        self.stages.clear()
 
 
 def _read(path: Path) -> bytes:

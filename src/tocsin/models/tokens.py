@@ -37,8 +37,9 @@ class TextTokenizer:
         return Encoded(encoding.ids, encoding.offsets)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, without special ones."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        """Text of tokens, without special ones."""
+        with self._switch:
+            return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     @property
     def raw_prefix(self) -> tuple[int, ...]:

@@ -1,0 +1,116 @@
+"""`tocsin explain weights`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from tocsin.api.explain_weights import explain_weights
+from tocsin.api.explain_weights_page import weights_page
+from tocsin.cli.app import invocation
+from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
+from tocsin.cli.show import notice, progress_bar, write
+from tocsin.core.run_record import REPORT
+from tocsin.explain.weights import WeightSettings
+from tocsin.report import render_study
+
+
+def weights(
+    *,
+    harm: Path | None = None,
+    benign: Path | None = None,
+    refusal: Path | None = None,
+    prompt: str | None = None,
+    harm_response: str | None = None,
+    benign_response: str | None = None,
+    refusal_response: str | None = None,
+    category: str | None = None,
+    model: str = "embedded",
+    q: Annotated[float, Parameter(validator=Number(gt=0, lte=0.05))] = 1e-5,
+    p: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 5e-5,
+    scope: Literal["matrix", "global"] = "matrix",
+    abs_order: Literal["per_sample", "after_mean"] = "per_sample",
+    template: Literal["raw", "chat"] = "raw",
+    samples: Annotated[int, Parameter(validator=Number(gte=8))] = 128,
+    test_samples: Annotated[int, Parameter(validator=Number(gte=8))] = 64,
+    max_words: Annotated[int, Parameter(validator=Number(gte=1))] = 60,
+    seed: int = 0,
+    save_mask: Path | None = None,
+    offline: bool = False,
+    device: str | None = None,
+    out: Path | None = None,
+    fresh: bool = False,
+    json: bool = False,
+    configs: ConfigOptions = CONFIG_DEFAULTS,
+) -> None:
+    """Find harm weights.
+
+    Args:
+        harm: File with harmful prompts and harmful responses, or the openers of such.
+        benign: File with harmless prompts and good responses.
+        refusal: File with harmful prompts and refusals (default: none).
+        prompt: Column of the prompts (default: found by well-known names).
+        harm_response: Column of the harmful responses (default: found by well-known names).
+        benign_response: Column of the good responses (default: found by well-known names).
+        refusal_response: Column of the refusals (default: found by well-known names).
+        category: Column of the harm categories: transfer between them is studied (default: none).
+        model: `embedded`, the path of a model folder or GGUF file, or hub:org/name.
+        q: Share of weights taken from the ranking by harmful responses.
+        p: Share of weights that harmless responses need, which stay.
+        scope: Whether the shares are of every matrix, or of all together.
+        abs_order: Whether gradients of harmless samples add up in size, or may cancel.
+        template: Prompts as they are, or in the model's chat template.
+        samples: Samples of each side that weights are found on.
+        test_samples: Most samples of each side that their removal is measured on.
+        max_words: Longer responses are cut.
+        seed: Of controls and intervals.
+        save_mask: File to write the mask to; positions only, no weights (default: none).
+        offline: Never fetch anything: fail if the model is not here.
+        device: Where a local model runs, such as cpu or cuda (default: the model chooses).
+        out: Run folder (default: tocsin-runs/explain-weights-ID).
+        fresh: Make it anew even if this was studied before.
+        json: Print the result as JSON.
+        configs: Where options come from.
+    """
+    del configs  # read before this function is called
+    with progress_bar() as progress:
+        result = explain_weights(
+            harm,
+            benign,
+            refusal,
+            model=model,
+            settings=WeightSettings(
+                q=q,
+                p=p,
+                scope=scope,
+                abs_order=abs_order,
+                template=template,
+                n_find=samples,
+                n_test=test_samples,
+                seed=seed,
+            ),
+            prompt=prompt,
+            harm_response=harm_response,
+            benign_response=benign_response,
+            refusal_response=refusal_response,
+            category=category,
+            max_words=max_words,
+            save=save_mask,
+            offline=offline,
+            device=device,
+            out=out,
+            fresh=fresh,
+            argv=invocation.argv,
+            progress=progress,
+        )
+    if json:
+        write([result.study.to_json() + "\n"])
+    else:
+        write([render_study(weights_page(result.study), is_terminal=sys.stdout.isatty())])
+    if result.mask is not None:
+        notice(f"mask:   {result.mask}")
+    notice(f"report: {result.folder / REPORT}")

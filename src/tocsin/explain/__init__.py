@@ -1,0 +1,1 @@
+"""Studies of what happens inside a model: directions, mediation, weights, and audits of suspect models."""

@@ -1,0 +1,86 @@
+"""The samples of a study of harm weights: which are for finding them, and which for measuring."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tocsin.core.errors import InputError, UsageError
+
+MIN_SAMPLES = 8
+"""Fewer harmful or benign samples of one use say nothing; a category with fewer is not studied alone."""
+
+
+class Example(NamedTuple):
+    """A prompt with one response."""
+
+    prompt: str
+    response: str
+    category: str | None = None
+
+
+class Split(NamedTuple):
+    """Samples that weights are found on, and others on which their removal is measured."""
+
+    find: list[Example]
+    test: list[Example]
+
+    def categories(self) -> list[str]:
+        """Categories with enough samples of both uses, by name."""
+        uses = [[e.category for e in side if e.category is not None] for side in self]
+        return [
+            name for name in sorted(set(uses[0])) if all(side.count(name) >= MIN_SAMPLES for side in uses)
+        ]
+
+
+def split(examples: Sequence[Example], n_find: int, *, what: str, n_test: int | None = None) -> Split:
+    """Divide examples by a hash of their prompts, the same way in every run.
+
+    Categories are dealt out evenly. Equal prompts fall on one side, so that nothing is measured on what
+    it was found on.
+
+    Args:
+        examples: In any order.
+        n_find: Wanted for finding; at most two thirds are taken.
+        what: Names them in an error.
+        n_test: Most samples for measuring; as many as there are when None.
+
+    Raises:
+        InputError: If there are fewer than `MIN_SAMPLES` for one of the uses.
+    """
+    if n_find < MIN_SAMPLES:
+        message = f"expected at least {MIN_SAMPLES} samples to find weights on, got {n_find}."
+        raise UsageError(message)
+    by_prompt: dict[tuple[str, str], list[Example]] = {}
+    for example in sorted(examples, key=lambda e: (_order(e.prompt), e.response)):
+        by_prompt.setdefault((example.category or "", example.prompt), []).append(example)
+    queues: dict[str, list[list[Example]]] = {}
+    for (category, _), same in by_prompt.items():
+        queues.setdefault(category, []).append(same)
+    # Round after round one prompt of each category, so that the first n hold all categories evenly.
+    dealt = [
+        queue[turn]
+        for turn in range(max((len(queue) for queue in queues.values()), default=0))
+        for queue in queues.values()
+        if turn < len(queue)
+    ]
+    total = sum(map(len, dealt))
+    wanted = min(n_find, total * 2 // 3)
+    find: list[Example] = []
+    test: list[Example] = []
+    for same in dealt:
+        (find if len(find) < wanted else test).extend(same)
+    if n_test is not None:
+        test = test[:n_test]
+    if min(len(find), len(test)) < MIN_SAMPLES:
+        message = (
+            f"expected at least {3 * MIN_SAMPLES} {what} samples with different prompts, got {total} of "
+            f"{len(dealt)} prompts. Give more."
+        )
+        raise InputError(message)
+    return Split(find, test)
+
+
+def _order(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,376 @@
+"""Find the weights that write harmful responses, remove them for a while, and see what changes.
+
+B-TAP of arXiv 2604.09544: the top of the signed ranking on harmful responses less the top of the absolute
+ranking on benign ones. Everything is measured on samples that took no part in finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tocsin.core.errors import UsageError
+from tocsin.core.stages import Stages
+from tocsin.explain.weights.attribution import (
+    AbsOrder,
+    Scores,
+    absolute_scores,
+    signed_scores,
+)
+from tocsin.explain.weights.data import Example, Split, split
+from tocsin.explain.weights.measure import (
+    Floats,
+    Probe,
+    changes,
+    losses,
+    refusal_rate,
+    specificity,
+)
+from tocsin.explain.weights.records import Condition, ConditionKind, MatrixCount, Overlap, Role, WeightStudy
+from tocsin.explain.weights.selection import (
+    Chosen,
+    Ranking,
+    Scope,
+    difference,
+    magnitude_mask,
+    random_mask,
+    rank,
+)
+from tocsin.internals.layout import Template
+from tocsin.internals.responses import ResponseTokens, encode_pairs
+from tocsin.internals.weight_mask import WeightMask, block_matrices, count_zeros, masked
+from tocsin.internals.weights_digest import weights_digest
+
+if TYPE_CHECKING:
+    from tocsin.models.local import LocalModel
+
+DOSES = (0.1, 0.3, 3.0, 10.0)
+"""Other sizes of the mask, as multiples of `q`."""
+N_CONTROLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSettings:
+    """What decides the study's result."""
+
+    q: float = 1e-5
+    """Share of weights taken from the harmful ranking (card 12, section 3.3)."""
+    p: float = 5e-5
+    """Share of weights that benign responses need, which stay."""
+    scope: Scope = "matrix"
+    abs_order: AbsOrder = "per_sample"
+    template: Template = "raw"
+    """`raw` as published; `chat` for the model's chat template."""
+    n_find: int = 128
+    """Samples of each side that weights are found on."""
+    n_test: int = 64
+    """Most samples of each side that their removal is measured on."""
+    seed: int = 0
+    test_refusal_mask: bool = False
+    """Also find the weights that refuse and remove them for a while. For the testbed only: the mask exists
+    inside the study and is never kept."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.q <= 0.05 or not 0 <= self.p <= 1:
+            message = f"expected q above 0 and at most 0.05 and p from 0 to 1, got q={self.q} and p={self.p}."
+            raise UsageError(message)
+
+
+class WeightData(NamedTuple):
+    """What a study is given."""
+
+    harm: Sequence[Example]
+    """Harmful prompts with the beginnings of harmful responses, or full ones."""
+    benign: Sequence[Example]
+    """Harmless prompts with good responses."""
+    refusal: Sequence[Example] = ()
+    """Refusals of harmful prompts; may be empty."""
+
+
+class Found(NamedTuple):
+    """A study and the mask it found."""
+
+    study: WeightStudy
+    mask: WeightMask
+
+
+def study_weights(
+    model: LocalModel,
+    data: WeightData,
+    settings: WeightSettings | None = None,
+    *,
+    stages: Stages | None = None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
+) -> Found:
+    """Make the study.
+
+    Args:
+        model: Its weights have their old bits when this returns, raises or is interrupted.
+        data: Samples; see `tocsin.explain.weights.data.split` for how they are divided.
+        settings: Published values when None.
+        stages: Where finished parts are kept; nothing is kept when None.
+        progress: Told of a part's name, how far it is and of how many.
+
+    Returns:
+        What was found. The mask is sparse and can be saved.
+
+    Raises:
+        InputError: If there are too few samples, or one cannot be read.
+        ModelError: If the model has no plain weight matrices.
+    """
+    return _Study(model, data, settings or WeightSettings(), stages or Stages(None), progress).run()
+
+
+class _Plan(NamedTuple):
+    """A condition before it is measured."""
+
+    name: str
+    kind: ConditionKind
+    mask: WeightMask
+
+
+class _Study:
+    def __init__(
+        self,
+        model: LocalModel,
+        data: WeightData,
+        settings: WeightSettings,
+        stages: Stages,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.stages = stages
+        self.progress = progress
+        self.matrices = block_matrices(model.torch_model)
+        self.shapes = {name: (m.shape[0], m.shape[1]) for name, m in self.matrices.items()}
+        self.sides: dict[str, Split] = {}
+        for side, examples in (("harm", data.harm), ("benign", data.benign), ("refusal", data.refusal)):
+            if examples or side != "refusal":
+                self.sides[side] = split(examples, settings.n_find, what=side, n_test=settings.n_test)
+        self.categories = self.sides["harm"].categories()
+        self.notes: list[str] = []
+
+    def run(self) -> Found:
+        digest = weights_digest(self.model.torch_model)
+        probes = self._probes()
+        firsts = frozenset(
+            sample.ids[sample.start]
+            for probe in probes
+            if probe.role == "refusal"
+            for sample in probe.samples
+        )
+        plans = self._plans()
+        harm = next(probe for probe in probes if probe.role == "harm")
+        before, rate = self._losses("base", probes, firsts, harm, None)
+        conditions = []
+        rises: dict[str, list[Floats]] = {}
+        for number, plan in enumerate(plans):
+            self.progress("removing weights", number, len(plans))
+            after, refused = self._losses(f"condition-{number}", probes, firsts, harm, plan)
+            rises[plan.name] = [now[0] - was[0] for was, now in zip(before, after, strict=True)]
+            conditions.append(
+                Condition(
+                    name=plan.name,
+                    kind=plan.kind,
+                    n_weights=plan.mask.size,
+                    share=plan.mask.share,
+                    n_zero=count_zeros(self.matrices, plan.mask),
+                    changes=changes(probes, before, after, self.categories, seed=self.settings.seed),
+                    refusal_rate=refused,
+                )
+            )
+        self.progress("removing weights", len(plans), len(plans))
+        mask = plans[0].mask
+        roles = [probe.role for probe in probes]
+        study = WeightStudy(
+            model=self.model.id,
+            revision=self.model.revision,
+            n_matrices=len(self.shapes),
+            n_weights=sum(rows * columns for rows, columns in self.shapes.values()),
+            n_find={side: len(parts.find) for side, parts in self.sides.items()},
+            conditions=tuple(conditions),
+            overlaps=self._overlaps(plans),
+            matrices=tuple(
+                MatrixCount(matrix=name, n_weights=len(chosen), share=len(chosen) / _size(self.shapes[name]))
+                for name, chosen in sorted(mask.indices.items(), key=lambda each: -len(each[1]))
+            ),
+            refusal_rate=rate,
+            specificity=specificity(
+                rises[plans[0].name][roles.index("harm")],
+                rises[plans[0].name][roles.index("benign")],
+                seed=self.settings.seed,
+            ),
+            weights_unchanged=weights_digest(self.model.torch_model) == digest,
+            notes=tuple(self.notes),
+            settings=dict(asdict(self.settings)),
+        )
+        return Found(study, mask)
+
+    def _encode(self, examples: Sequence[Example]) -> list[ResponseTokens]:
+        pairs = [(example.prompt, example.response) for example in examples]
+        return encode_pairs(self.model, pairs, template=self.settings.template)
+
+    def _probes(self) -> list[Probe]:
+        found = []
+        roles: tuple[Role, ...] = ("harm", "benign", "refusal")
+        for role in roles:
+            if role in self.sides:
+                test = self.sides[role].test
+                found.append(Probe(role, self._encode(test), [example.category for example in test]))
+        return found
+
+    def _plans(self) -> list[_Plan]:
+        """All conditions, the mask of the study first."""
+        s = self.settings
+        preserve = self._preserve()
+        widest = min(1.0, s.q * max(2.0, *DOSES))
+        rankings = self._harm_rankings(widest)
+
+        def mask(ranking: Ranking, share: float, skip: float = 0.0) -> WeightMask:
+            return difference(ranking.cut(share, skip=skip), preserve, self.shapes)
+
+        harm = mask(rankings["all"], s.q)
+        if any(s.q * _size(shape) < 1 for shape in self.shapes.values()) and s.scope == "matrix":
+            self.notes.append(
+                f"q = {s.q:g} is less than one weight of some matrices; one weight of each was taken."
+            )
+        plans = [_Plan("harm mask", "harm", harm)]
+        plans += [_Plan(f"{dose:g} x q", "dose", mask(rankings["all"], s.q * dose)) for dose in DOSES]
+        plans.append(_Plan("ranks q to 2q", "next", mask(rankings["all"], s.q, s.q)))
+        for number in range(N_CONTROLS):
+            seed = s.seed * 1_000 + number
+            plans.append(_Plan(f"random {number + 1}", "random", random_mask(harm, seed=seed)))
+            plans.append(
+                _Plan(f"same size {number + 1}", "magnitude", magnitude_mask(harm, self.matrices, seed=seed))
+            )
+        plans += [_Plan(name, "category", mask(rankings[name], s.q)) for name in self.categories]
+        if s.test_refusal_mask and "refusal" in self.sides:
+            # Never through `stages`: this mask exists in memory only.
+            scores = signed_scores(self.model, self._encode(self.sides["refusal"].find))
+            plans.append(_Plan("refusal mask", "refusal", mask(self._ranking(scores, s.q), s.q)))
+        return plans
+
+    def _harm_rankings(self, share: float) -> dict[str, Ranking]:
+        """The best weights on all harmful samples, and on each category; one pass over the samples."""
+
+        def make() -> dict[str, np.ndarray]:
+            find = self.sides["harm"].find
+            encoded = self._encode(find)
+            found: dict[str, np.ndarray] = {}
+            total: Scores = {}
+            done = 0
+            # Sums over samples add up, so the total is that of the categories and no sample is read twice.
+            for name in [*self.categories, None]:
+                chosen = [
+                    sample
+                    for sample, example in zip(encoded, find, strict=True)
+                    if (example.category if example.category in self.categories else None) == name
+                ]
+                if not chosen:
+                    continue
+                start = done
+                scores = signed_scores(
+                    self.model, chosen, progress=self._counter("harmful samples", start, len(find))
+                )
+                done += len(chosen)
+                if name is not None:
+                    found |= _packed(f"{name}/", self._ranking(scores, share))
+                if not total:
+                    total = scores
+                else:
+                    for matrix, values in scores.items():
+                        total[matrix].add_(values)
+                del scores
+            return found | _packed("all/", self._ranking(total, share))
+
+        kept = self.stages.arrays("harm", make)
+        sizes = {matrix: _size(shape) for matrix, shape in self.shapes.items()}
+        return {
+            name: Ranking(
+                self.settings.scope,
+                sizes,
+                {matrix: kept[f"{name}/{matrix}"].astype(np.int64, copy=False) for matrix in self.shapes},
+            )
+            for name in [*self.categories, "all"]
+        }
+
+    def _preserve(self) -> Chosen:
+        def make() -> dict[str, np.ndarray]:
+            find = self.sides["benign"].find
+            scores = absolute_scores(
+                self.model,
+                self._encode(find),
+                order=self.settings.abs_order,
+                progress=self._counter("benign samples", 0, len(find)),
+            )
+            return dict(self._ranking(scores, self.settings.p).cut(self.settings.p))
+
+        kept = self.stages.arrays("benign", make)
+        return {matrix: kept[matrix].astype(np.int64, copy=False) for matrix in self.shapes}
+
+    def _ranking(self, scores: Scores, share: float) -> Ranking:
+        return rank(scores, share, scope=self.settings.scope)
+
+    def _losses(
+        self, name: str, probes: Sequence[Probe], firsts: frozenset[int], harm: Probe, plan: _Plan | None
+    ) -> tuple[list[Floats], float | None]:
+        def make() -> dict[str, np.ndarray]:
+            with ExitStack() as stack:
+                if plan is not None:
+                    stack.enter_context(masked(self.model.torch_model, plan.mask))
+                found: dict[str, np.ndarray] = {
+                    probe.role: losses(self.model, probe.samples) for probe in probes
+                }
+                rate = refusal_rate(self.model, harm.samples, firsts) if firsts else np.nan
+                return found | {"rate": np.array(rate)}
+
+        kept = self.stages.arrays(name, make)
+        rate = float(kept["rate"])
+        values = [kept[probe.role].astype(np.float64, copy=False) for probe in probes]
+        return values, None if np.isnan(rate) else rate
+
+    def _overlaps(self, plans: Sequence[_Plan]) -> tuple[Overlap, ...]:
+        masks = [(plan.name, plan.mask) for plan in plans if plan.kind == "category"]
+        return tuple(
+            Overlap(a=a, b=b, jaccard=_finite(first.overlap(second)), by_chance=_by_chance(first, second))
+            for i, (a, first) in enumerate(masks)
+            for b, second in masks[i + 1 :]
+        )
+
+    def _counter(self, what: str, start: int, total: int) -> Callable[[int], None]:
+        done = start
+
+        def count(n: int) -> None:
+            nonlocal done
+            done += n
+            self.progress(what, done, total)
+
+        return count
+
+
+def _packed(prefix: str, ranking: Ranking) -> dict[str, np.ndarray]:
+    return {f"{prefix}{matrix}": chosen for matrix, chosen in ranking.entries.items()}
+
+
+def _by_chance(a: WeightMask, b: WeightMask) -> float:
+    """Expected Jaccard index of two masks of these sizes, matrix by matrix at random."""
+    both = sum(
+        len(chosen) * len(b.indices[name]) / _size(a.shapes[name])
+        for name, chosen in a.indices.items()
+        if name in b.indices
+    )
+    either = a.size + b.size - both
+    return both / either if either else 0.0
+
+
+def _size(shape: tuple[int, int]) -> int:
+    return shape[0] * shape[1]
+
+
+def _finite(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,137 @@
+"""The parts of a decoder that can be patched, found in any model of the usual build.
+
+| site | tensor | hook point |
+| --- | --- | --- |
+| layer | residual stream after a block, width D | output of the block |
+| attention | what attention adds to the stream, width D | output of its module |
+| mlp | what the MLP adds to the stream, width D | output of its module |
+| head | one head's part before the output projection | input of that projection |
+| neurons | entries of act(gate) * up, or of act(up) | input of the down projection |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tocsin.core.errors import ModelError
+from tocsin.models.local.blocks import find_blocks, text_config
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+SiteKind = Literal["layer", "attention", "mlp", "head", "neurons"]
+SITE_KINDS: tuple[SiteKind, ...] = ("layer", "attention", "mlp", "head", "neurons")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Site:
+    """A part of one block."""
+
+    kind: SiteKind
+    block: int
+    """From 0."""
+    first: int = 0
+    """First head, or first neuron; 0 for whole tensors."""
+    last: int = 0
+    """One past the last neuron; 0 for whole tensors and heads."""
+
+    @property
+    def name(self) -> str:
+        """For people; blocks count from 1, as rows of hidden states do."""
+        block = f"block {self.block + 1}"
+        if self.kind == "head":
+            return f"head {self.block + 1}.{self.first + 1}"
+        if self.kind == "neurons":
+            one = self.last - self.first == 1
+            return f"{block} neuron {self.first}" if one else f"{block} neurons {self.first}-{self.last - 1}"
+        return block if self.kind == "layer" else f"{block} {self.kind}"
+
+
+class Anatomy:
+    """Blocks, attention and MLP modules of a model, and the sizes of their parts.
+
+    Args:
+        model: A decoder of equal blocks with one attention and one dense MLP each.
+
+    Raises:
+        ModelError: If a block is built differently, or is part of a mixture of experts.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = text_config(model)
+        self.blocks = find_blocks(model)
+        self.attention = [_child(block, ("attn", "attention"), model) for block in self.blocks]
+        self.mlp = [_child(block, ("mlp", "feed_forward", "ffn"), model) for block in self.blocks]
+        width = int(config.hidden_size)
+        self.out = [_projection(module, width, model) for module in self.attention]
+        self.down = [_projection(module, width, model) for module in self.mlp]
+        self.n_blocks = len(self.blocks)
+        self.n_heads = int(config.num_attention_heads)
+        self.width = width
+        self.head_width = _inputs(self.out[0]) // self.n_heads
+        self.n_neurons = _inputs(self.down[0])
+
+    def hook_point(self, site: Site) -> tuple[nn.Module, bool]:
+        """The module to hook, and whether its input is meant (else its output)."""
+        if site.kind == "layer":
+            return self.blocks[site.block], False
+        if site.kind == "attention":
+            return self.attention[site.block], False
+        if site.kind == "mlp":
+            return self.mlp[site.block], False
+        return (self.out if site.kind == "head" else self.down)[site.block], True
+
+    def columns(self, site: Site) -> slice:
+        """Which entries of the last axis belong to the site."""
+        if site.kind == "head":
+            return slice(site.first * self.head_width, (site.first + 1) * self.head_width)
+        if site.kind == "neurons":
+            return slice(site.first, site.last)
+        return slice(None)
+
+
+def _child(block: nn.Module, names: tuple[str, ...], model: PreTrainedModel) -> nn.Module:
+    found = [
+        module
+        for name, module in block.named_children()
+        if any(part in name.lower() for part in names)
+        and "norm" not in name.lower()
+        and any(True for _ in module.parameters())
+    ]
+    if len(found) != 1:
+        message = (
+            f"the architecture {type(model).__name__} is not supported here: expected one module named like "
+            f"'{names[0]}' in each block, found {len(found)}. Use a dense decoder such as Llama, Qwen, "
+            "Gemma, Mistral or GPT-2."
+        )
+        raise ModelError(message)
+    return found[0]
+
+
+def _projection(module: nn.Module, width: int, model: PreTrainedModel) -> nn.Module:
+    """The last linear layer of a module, the one that writes to the residual stream."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    linear = [each for each in module.modules() if isinstance(each, nn.Linear | Conv1D)]
+    if not linear or _outputs(linear[-1]) != width:
+        message = (
+            f"the architecture {type(model).__name__} is not supported here: the last linear layer of "
+            f"{type(module).__name__} does not write {width} numbers to the residual stream."
+        )
+        raise ModelError(message)
+    return linear[-1]
+
+
+def _inputs(layer: nn.Module) -> int:
+    from transformers.pytorch_utils import Conv1D
+
+    return int(layer.weight.shape[0 if isinstance(layer, Conv1D) else 1])  # type: ignore[index]
+
+
+def _outputs(layer: nn.Module) -> int:
+    from transformers.pytorch_utils import Conv1D
+
+    return int(layer.weight.shape[1 if isinstance(layer, Conv1D) else 0])  # type: ignore[index]
