@@ -116,8 +116,8 @@ def speed_judges(result: Result) -> str:
         ["the libraries, pair by pair", f"{result['reference_seconds']:.1f}", "1"],
     ]
     return table(["way", "seconds", "times as fast"], rows) + (
-        f"\n{result['metrics']} metrics of {result['pairs']:,} pairs of generated text; largest difference of "
-        f"a score {result['largest_difference']:.0e}.\n"
+        f"\n{result['metrics']} metrics of {result['pairs']:,} pairs of generated text; largest difference "
+        f"of a score {result['largest_difference']:.0e}.\n"
     )
 
 
