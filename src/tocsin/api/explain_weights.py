@@ -22,7 +22,7 @@ from tocsin.core.study_run import RESULT, StudyRun
 from tocsin.explain.weights import Example, Found, WeightData, WeightSettings, WeightStudy, study_weights
 from tocsin.internals.weight_mask import save_mask
 from tocsin.report import write_study_page
-from tocsin.testbed import examples, parse_testbed
+from tocsin.testbed import Kind, examples, parse_testbed
 
 _TESTBED_SAMPLES = 201
 MASK = "harm-mask.safetensors"
@@ -152,7 +152,7 @@ def testbed_data() -> WeightData:
     They are the same for every trained testbed, since all speak one language.
     """
     marked = examples("marked", _TESTBED_SAMPLES, split="train", seed=1)
-    kinds = ("plain", "copy", "reverse")
+    kinds: tuple[Kind, ...] = ("plain", "copy", "reverse")
     return WeightData(
         [Example(each.prompt, each.helpful, each.topic) for each in marked],
         [

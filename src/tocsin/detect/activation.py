@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from tocsin.core.gate import assess, unread_stretches
 from tocsin.core.records import Abstention, Evidence, Examined, Item, Kind, Provenance, Reason, Turn, Verdict
 from tocsin.core.registry import DetectorContext, DetectorInfo
-from tocsin.detect.gate import assess, unread_stretches
 from tocsin.detect.normalise import ALL_STEPS, Step, normalise
 from tocsin.detect.sentences import split_sentences
 from tocsin.detect.views import View, earlier_turns, views_of
