@@ -1,7 +1,7 @@
 """Strict reading of a chat model's reply that should be one JSON object.
 
-The object stands alone or inside one Markdown code block, and nothing else does. Whatever departs from that is
-a named problem, never a value.
+The object stands alone or inside one Markdown code block, and nothing else does. Whatever departs from that
+is a named problem, never a value.
 """
 
 from __future__ import annotations
