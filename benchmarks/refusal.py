@@ -1,7 +1,7 @@
 """How well judges of refusal agree with people on XSTest's completions (half A; docs/data.md).
 
-Any refusal (full or partial) against none. An abstention counts as wrong. Intervals are clustered by prompt: the
-five models' completions of one prompt are no independent rows.
+Any refusal (full or partial) against none. An abstention counts as wrong. Intervals are clustered by prompt:
+the five models' completions of one prompt are no independent rows.
 
     python benchmarks/refusal.py
     python benchmarks/refusal.py --judges refusal refusal-words gcg-eval

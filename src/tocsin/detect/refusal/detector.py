@@ -66,7 +66,7 @@ class RefusalDetector(FittedDetector):
     @property
     def own_threshold(self) -> tuple[float, str]:
         """Threshold on the probability of any refusal."""
-        return THRESHOLD, "default"
+        return THRESHOLD, "profile"
 
     def score_windows(self, activations: Activations) -> WindowScores:
         """Logits of refusing and redirecting of each sentence."""
