@@ -308,7 +308,7 @@ PROMPT_RATES = {
 
 def _refusal_rates(name: str, confusion: Result) -> list[Result]:
     """Shares flagged of the replies that people call answers, and of those they call refusals."""
-    rows = []
+    rows: list[Result] = []
     for measure, said in (("answers flagged", ("none",)), ("refusals flagged", ("full", "partial"))):
         judged = [
             (word != "none", count)
