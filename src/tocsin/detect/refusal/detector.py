@@ -3,7 +3,7 @@
 Every tool keeps a word list for this, and a word list cannot tell an apology from a refusal, a quotation
 from a statement, nor an answer about crime from a sermon. Here each sentence of the response is read by the
 embedded model, and linear read-outs of its hidden states say whether it answers, redirects or refuses; what
-the sentences come to decides. The request is not read, unless `refusal-in-context` is asked for.
+the sentences come to decides. The request is not read.
 """
 
 from __future__ import annotations
