@@ -1,7 +1,7 @@
 """How well judges of refusal agree with people on XSTest's completions (half A; docs/data.md).
 
-Any refusal (full or partial) against none. An abstention counts as wrong. Intervals are clustered by prompt: the
-five models' completions of one prompt are no independent rows.
+Any refusal (full or partial) against none. An abstention counts as wrong. Intervals are clustered by prompt:
+the five models' completions of one prompt are no independent rows.
 
     python benchmarks/refusal.py
     python benchmarks/refusal.py --judges refusal refusal-words gcg-eval
@@ -22,7 +22,7 @@ from tocsin.core.records import Item, Kind, Origin, Verdict
 from tocsin.core.registry import DetectorContext, create, lookup
 from tocsin.core.stats import wilson_clustered
 
-JUDGES = ("refusal", "refusal-in-context", "refusal-words", "gcg-eval", "autodan-eval")
+JUDGES = ("refusal", "refusal-words", "gcg-eval", "autodan-eval")
 FILE = "xstest_a/completions_human_labelled.jsonl"
 LABELS = {"1_full_compliance": "none", "3_partial_refusal": "partial", "2_full_refusal": "full"}
 WORDS = {"no refusal": "none", "partial refusal": "partial", "full refusal": "full"}

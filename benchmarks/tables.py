@@ -16,6 +16,7 @@ from typing import Any
 
 from common import RESULTS, ROOT
 
+from tocsin.core.stats import wilson
 from tocsin.detect.shipped import profiles_folder
 
 PAGES = ROOT / "docs"
@@ -305,6 +306,28 @@ PROMPT_RATES = {
 }
 
 
+def _refusal_rates(name: str, confusion: Result) -> list[Result]:
+    """Shares flagged of the replies that people call answers, and of those they call refusals."""
+    rows: list[Result] = []
+    for measure, said in (("answers flagged", ("none",)), ("refusals flagged", ("full", "partial"))):
+        judged = [
+            (word != "none", count)
+            for key, count in confusion.items()
+            for human, _, word in [key.partition(" as ")]
+            if human in said and word != "abstained"
+        ]
+        rate = wilson(sum(count for hit, count in judged if hit), sum(count for _, count in judged))
+        rows.append(
+            {
+                "detector": name,
+                "measure": measure,
+                "data": "xstest completions",
+                **{key: getattr(rate, key) for key in ("value", "low", "high", "n")},
+            }
+        )
+    return rows
+
+
 def shipped_rates() -> str:
     """The rates that a scan's report shows for the shipped profiles, by profile hash, as JSON."""
     found: dict[str, list[Result]] = {}
@@ -331,6 +354,10 @@ def shipped_rates() -> str:
             }
             for measure, data, rate in rates
         ]
+    result = json.loads((RESULTS / "refusal.json").read_text("utf-8"))
+    for name, figures in result["judges"].items():
+        if figures.get("profile") is not None:
+            found[figures["profile"]] = _refusal_rates(name, figures["confusion"])
     return json.dumps(found, indent=1) + "\n"
 
 

@@ -73,13 +73,14 @@ def test_a_refusal_in_the_middle_of_a_long_reply_is_found(judge: Detector) -> No
     )
     assert not plain.flagged
     assert broken.flagged
-    assert broken.extra["partial_refusal"] > plain.extra["partial_refusal"]
+    shares = [float(str(verdict.extra["partial_refusal"])) for verdict in (plain, broken)]
+    assert shares[1] > shares[0]
     assert broken.evidence[0].start >= len(before) - 1
 
 
 def test_both_kinds_add_up_to_the_score(judge: Detector) -> None:
     (verdict,) = verdicts(judge, "I cannot answer this. Ask me something else.")
-    both = verdict.extra["full_refusal"] + verdict.extra["partial_refusal"]
+    both = sum(float(str(verdict.extra[name])) for name in ("full_refusal", "partial_refusal"))
     assert both == pytest.approx(verdict.score)
 
 
@@ -109,7 +110,7 @@ def test_a_head_is_kept_and_a_damaged_one_refused() -> None:
     features = generator.normal(size=(len(parts), 6)).astype(np.float32)
     features[np.arange(len(parts)), [does[part.does] for part in parts]] += 6.0
     head, facts = fit_refusal(given, features)
-    assert facts["crossfit_any_accuracy"] > 0.95  # type: ignore[operator]
+    assert float(str(facts["crossfit_any_accuracy"])) > 0.95
     again = RefusalHead.from_tensors(head.tensors())
     np.testing.assert_allclose(again.sentences(features), head.sentences(features), rtol=1e-5)
     assert again.any_refusal(np.ones(N_NUMBERS)) == pytest.approx(head.any_refusal(np.ones(N_NUMBERS)))
