@@ -11,7 +11,7 @@ import resource
 import time
 
 import numpy as np
-from common import result_name, write_result
+from common import Json, result_name, write_result
 from numpy.typing import NDArray
 
 from tocsin.trace.cascades import Cascades
@@ -19,8 +19,8 @@ from tocsin.trace.reconstruct.earlier import earlier_end, starts_of
 from tocsin.trace.reconstruct.netinf import netinf
 
 OUT_DEGREE = 10
-CHANCE = 0.08
-"""Of a pass along an edge: 10 edges at 0.08 are 0.8 passes an event, so cascades have 5 events on average."""
+CHANCE = 0.067
+"""Of a pass along an edge. 0.67 passes an event make cascades of two events or more 5 events large."""
 MEAN_DELAY = 1.0
 
 
@@ -32,9 +32,10 @@ def simulated(count: int, nodes: int, seed: int) -> tuple[Cascades, NDArray[np.i
     random = np.random.default_rng(seed)
     network = random.integers(0, nodes, size=(nodes, OUT_DEGREE))
     keys, places, times = [], [], []
-    made = 0
+    made = tried = 0
     while made < count:
-        wave = np.arange(2 * count) + made * 4
+        wave = np.arange(tried, tried + 2 * count)
+        tried += 2 * count
         at, when = random.integers(0, nodes, len(wave)), np.zeros(len(wave))
         found = [(wave, at, when)]
         while len(wave):
@@ -72,7 +73,7 @@ def main() -> None:
     names = np.array(cascades.names, np.int64)
     right = np.isin(names[network.source] * nodes + names[network.target], truth)
     pairs = int((earlier_end(cascades) - starts_of(cascades)).sum())
-    result = {
+    result: Json = {
         "cascades": len(cascades),
         "events": len(cascades.nodes),
         "mean_size": len(cascades.nodes) / len(cascades),

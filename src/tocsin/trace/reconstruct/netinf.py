@@ -20,19 +20,10 @@ import numpy as np
 
 from tocsin.core.errors import UsageError
 from tocsin.trace.cascades import Cascades, Parents
-from tocsin.trace.reconstruct.earlier import (
-    BLOCK,
-    Floats,
-    Ints,
-    checked_rate,
-    earlier_end,
-    earlier_pairs,
-    starts_of,
-)
+from tocsin.trace.reconstruct.earlier import Floats, Ints, checked_rate, earlier_end
+from tocsin.trace.reconstruct.pair_table import EDGE_LEAD, pair_table
 from tocsin.trace.reconstruct.rules import nearest
 
-EDGE_LEAD = math.log(0.5 / 1e-10)
-"""What one cascade can gain at most by one edge."""
 CUTOFF = 0.05
 _FIRST_LEAST = 3
 """Pairs met in fewer cascades are left out at first: beside many cascades they cannot pass the test."""
@@ -68,21 +59,6 @@ class Network:
     parents: Parents
 
 
-class _Table(NamedTuple):
-    """Every pair of nodes with the events that would make it a parent and a child.
-
-    Pair `p` goes from `source[p]` to `target[p]` and holds the incidences `bounds[p]` to `bounds[p + 1]`,
-    in order of cascades; pairs are sorted by target. `lead` is that of the pair as an edge.
-    """
-
-    source: Ints
-    target: Ints
-    bounds: Ints
-    child: Ints
-    parent: Ints
-    lead: Floats
-
-
 class _Edge(NamedTuple):
     source: int
     target: int
@@ -112,7 +88,7 @@ def netinf(
         keep_failing: Whether the edge that fails the test stays, as it does in the published code.
 
     Memory grows with the pairs of nodes that meet in three cascades or more, or in fewer where the search
-    comes down to them. Of equal gains the pair comes first that is met first in the cascades.
+    comes down to them. Of equal gains the pair comes first that improves the first tree in the data.
 
     Raises:
         UsageError: If the rate is not above 0, the cutoff not in (0, 1) or the number of edges under 1.
@@ -179,7 +155,7 @@ class _Search:
                 return None
             self._least -= 1
             self._load()
-        return self._heap[0][2]
+        return self._heap[0][-1]
 
     def tested(self, pair: int) -> _Edge:
         """The pair as an edge, with its gain and test."""
@@ -195,10 +171,10 @@ class _Search:
 
     def add(self, pair: int) -> None:
         """Hang events from their new parents; `pair` is the one that `best` gave."""
-        better, rise = self._rise(pair)
+        better, _ = self._rise(pair)
         child = self._table.child[better]
         self.parents[child] = self._table.parent[better]
-        self._lead[child] += rise
+        self._lead[child] = self._table.lead[better]
         heapq.heappop(self._heap)
         self._push(int(self._table.target[pair]))
 
@@ -211,24 +187,22 @@ class _Search:
 
     def _load(self) -> None:
         """Build the table for the present `least` and fill the heap."""
-        table = _table(self._cascades, self._rate, self._ends, self._lead, self._least)
+        table = pair_table(self._cascades, self._rate, self._ends, self._lead, self._least)
         self._table = table
         pairs = len(table.source)
-        # Rank of the pairs by their first incidence: what is met first goes first among equals.
-        first = table.bounds[:-1]
-        self._rank = np.empty(pairs, np.int64)
-        self._rank[np.lexsort((table.parent[first], table.child[first]))] = np.arange(pairs)
         self._pairs_of = np.searchsorted(table.target, np.arange(len(self._cascades.names) + 1))
-        self._heap: list[tuple[float, int, int]] = []
         gains = self._gains(0, pairs)
-        order = np.lexsort((self._rank, -gains, table.target))
-        fresh = np.ones(pairs, bool)
-        fresh[1:] = table.target[order][1:] != table.target[order][:-1]
-        self._heap = [
-            (-float(gains[pair]), int(self._rank[pair]), int(pair))
-            for pair in order[fresh]
-            if gains[pair] > 0
-        ]
+        # Every incidence in a new table improves a tree, so the first of a pair is the first that does.
+        child, parent = table.child[table.bounds[:-1]], table.parent[table.bounds[:-1]]
+        order = np.lexsort((parent, child, -gains, table.target))
+        order = order[np.append(True, table.target[order][1:] != table.target[order][:-1])[:pairs]]
+        # Gain, event and parent of the first tree improved, pair.
+        self._heap: list[tuple[float, int, int, int]] = list(
+            zip(
+                (-gains[order]).tolist(), child[order].tolist(), parent[order].tolist(), order.tolist(),
+                strict=True,
+            )
+        )  # fmt: skip
         heapq.heapify(self._heap)
 
     def _gains(self, low: int, high: int) -> Floats:
@@ -246,63 +220,11 @@ class _Search:
         gains = self._gains(low, high)
         best = float(gains.max())
         if best > 0:
-            equal = np.flatnonzero(gains == best)
-            pair = low + int(equal[np.argmin(self._rank[low + equal])])
-            heapq.heappush(self._heap, (-best, int(self._rank[pair]), pair))
-
-
-def _table(cascades: Cascades, rate: float, ends: Ints, present: Floats, least: int) -> _Table:
-    """Pairs with at least `least` incidences that can still improve a tree.
-
-    An incidence whose lead is not above that of the present parent never counts again, as the present lead
-    only rises; so both omissions change no result.
-    """
-    nodes, times, width = cascades.nodes, cascades.times, len(cascades.names)
-    # Both ends of a pair take part in `least` cascades, so other events are left out from the start.
-    usual = np.bincount(nodes, minlength=width)[nodes] >= least
-    places = np.flatnonzero(usual)
-    before = np.concatenate(([0], np.cumsum(usual)))
-    starts = starts_of(cascades)
-    children = np.flatnonzero(usual & (ends > starts))
-    children = children[np.argsort(nodes[children], kind="stable")]
-    begin, end = before[starts[children]], before[ends[children]]
-    parts: list[_Table] = []
-    for low, high in _whole_targets(nodes[children], end - begin):
-        for pairs in earlier_pairs(begin[low:high], end[low:high], children[low:high], block=1 << 62):
-            child, parent = pairs.child, places[pairs.parent]
-            lead = EDGE_LEAD - rate * (times[ends[child] - 1] - times[parent])
-            useful = lead > present[child]
-            child, parent, lead = child[useful], parent[useful], lead[useful]
-            code = nodes[child] * width + nodes[parent]
-            order = np.argsort(code, kind="stable")
-            code = code[order]
-            fresh = np.ones(len(code), bool)
-            fresh[1:] = code[1:] != code[:-1]
-            first = np.flatnonzero(fresh)
-            count = np.diff(np.append(first, len(code)))
-            order = order[np.repeat(count >= least, count)]
-            code, count = code[first][count >= least], count[count >= least]
-            parts.append(_Table(code % width, code // width, count, child[order], parent[order], lead[order]))
-    if not parts:
-        none = np.empty(0, np.int64)
-        return _Table(none, none, np.zeros(1, np.int64), none, none, np.empty(0))
-    source, target, count, child, parent, lead = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
-    return _Table(source, target, np.concatenate(([0], np.cumsum(count))), child, parent, lead)
-
-
-def _whole_targets(targets: Ints, counts: Ints) -> list[tuple[int, int]]:
-    """Ranges of sorted events that keep those of one node together, of `BLOCK` pairs at most or one node."""
-    cuts = np.flatnonzero(np.append(targets[1:] != targets[:-1], True)) + 1
-    total = np.concatenate(([0], np.cumsum(counts)))
-    ranges, low = [], 0
-    while low < len(targets):
-        full = np.searchsorted(total[cuts], total[low] + BLOCK, side="right") - 1
-        high = int(cuts[max(full, np.searchsorted(cuts, low, side="right"))])
-        ranges.append((low, high))
-        low = high
-    return ranges
+            equal = []
+            for pair in (low + np.flatnonzero(gains == best)).tolist():
+                first = self._rise(pair)[0][0]
+                equal.append((int(self._table.child[first]), int(self._table.parent[first]), pair))
+            heapq.heappush(self._heap, (-best, *min(equal)))
 
 
 def _p_value(gain: float, squares: float, cascades: int) -> float:
