@@ -26,7 +26,7 @@ from tocsin.trace.reconstruct.rules import nearest
 
 CUTOFF = 0.05
 _FIRST_LEAST = 3
-"""Pairs met in fewer cascades are left out at first: beside many cascades they cannot pass the test."""
+"""Pairs met in fewer cascades are left out until the best gain comes down to what they may have."""
 _DIGITS = 9
 """Gains equal to this many decimals are ties, so that the order of summing decides nothing."""
 
