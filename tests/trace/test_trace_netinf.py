@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from random_cascades import Row, cascades_of, rows
@@ -164,8 +165,8 @@ class Plain:
 
 
 def run_plain(
-    cascades: Cascades, *, edges: int | None
-) -> tuple[list[tuple[int, int]], np.ndarray, list[int]]:
+    cascades: Cascades, rate: float | None, edges: int | None
+) -> tuple[list[tuple[int, int]], NDArray[np.float64], list[int]]:
     """Edges, rows of gain, support and p-value, and parents."""
     plain = Plain(cascades, default_rate(cascades) if rate is None else rate)
     chosen: list[tuple[int, int]] = []
