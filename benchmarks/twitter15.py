@@ -18,6 +18,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
@@ -55,12 +56,13 @@ def read_twitter15(path: Path) -> tuple[Cascades, Parents, NDArray[np.str_]]:
     return repaired(path)[:3]
 
 
-def repaired(path: Path, choice: Choice = "first") -> Repaired:
+def repaired(path: Path, choice: Choice = "first", limit: int | None = None) -> Repaired:
     """As `read_twitter15`, with counts of the repairs.
 
     Args:
         path: The file `FILE`.
         choice: Which of several released parents is taken: the one listed first, or by time.
+        limit: Read the first cascades of the file alone.
     """
     repairs: Counter[str] = Counter()
     keys: list[int] = []
@@ -69,7 +71,7 @@ def repaired(path: Path, choice: Choice = "first") -> Repaired:
     above: list[str] = []
     labels: dict[int, str] = {}
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        for line in file:
+        for line in islice(file, limit):
             row: _Row = json.loads(line)
             labels[int(row["cascade"])] = row["label"]
             for user, parent, time in _events(row, choice, repairs):
