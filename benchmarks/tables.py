@@ -288,7 +288,7 @@ def trace_twitter15(result: Result) -> str:
         f"{cell(released['depth'], 2)}, virality {cell(released['virality'], 2)}. Sampled rules: means over "
         f"{result['draws']} draws. NETINF: {network['edges']:,} edges, rate {network['rate_per_minute']:.2g} "
         f"a minute; they moved {network['events_moved']:,} events, of which {before:,} were right before and "
-        f"{after:,} after.\n\n"
+        f"{after:,} after ({network['from_the_source_among_moved']:,} by the star).\n\n"
         + table(["repair", "count"], [[name, f"{count:,}"] for name, count in result["repairs"].items()])
         + "\n"
         + table(
