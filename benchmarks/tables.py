@@ -309,7 +309,7 @@ def trace_netinf(result: Result) -> str:
             "edges found, of those that are there",
             f"{result['edges_found']:,}, {result['edges_of_network']:,}",
         ],
-        ["precision, recall of edges", f"{result['edge_precision']:.4f}, {result['edge_recall']:.4f}"],
+        ["precision, recall of edges", f"{result['edge_precision']:.5f}, {result['edge_recall']:.3f}"],
         ["seconds (target 600)", f"{result['seconds']:.1f}"],
         ["peak GB (target 8)", f"{result['peak_gb']:.2f}"],
     ]
