@@ -50,6 +50,7 @@ HEAVY = {
     "sacrebleu",
     "sentence_transformers",
     "starlette",
+    "statsmodels",
     "torch",
     "transformers",
     "uvicorn",

@@ -7,8 +7,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -242,6 +240,8 @@ def test_attributes_that_cannot_be_are_named_by_their_row() -> None:
 
 
 def test_attributes_are_read_in_the_order_of_the_cascades(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "cascades.parquet"
     table = {
         "cascade": [9, 4, 7],
