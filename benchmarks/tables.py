@@ -280,14 +280,15 @@ def trace_twitter15(result: Result) -> str:
         for name, one in result["rules"].items()
     ]
     released, network, choices = result["released"], result["network"], result["accuracy_by_choice_of_parent"]
+    before, after = network["right_before_among_moved"], network["right_after_among_moved"]
     return (
         table(head, rows)
-        + f"\n{result['cascades']:,} cascades, {result['events_with_parent']:,} events with a released parent, "
-        f"{result['events_whose_parent_is_the_source']:,} of them the source; released depth "
+        + f"\n{result['cascades']:,} cascades, {result['events_with_parent']:,} events with a parent, "
+        f"{result['events_whose_parent_is_the_source']:,} of them the source. Released depth "
         f"{cell(released['depth'], 2)}, virality {cell(released['virality'], 2)}. Sampled rules: means over "
-        f"{result['draws']} draws. NETINF: {network['edges']:,} edges at {network['rate_per_minute']:.2g} a minute "
-        f"moved {network['events_moved']:,} events, of which {network['right_before_among_moved']:,} were right "
-        f"before and {network['right_after_among_moved']:,} after.\n\n"
+        f"{result['draws']} draws. NETINF: {network['edges']:,} edges, rate {network['rate_per_minute']:.2g} "
+        f"a minute; they moved {network['events_moved']:,} events, of which {before:,} were right before and "
+        f"{after:,} after.\n\n"
         + table(["repair", "count"], [[name, f"{count:,}"] for name, count in result["repairs"].items()])
         + "\n"
         + table(

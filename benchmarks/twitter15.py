@@ -131,7 +131,7 @@ def _events(row: _Row, choice: Choice, repairs: Counter[str]) -> list[tuple[int,
             continue
         earlier = [parent for parent in parents.get(child, []) if parent in known]
         if not earlier:
-            repairs["events left out"] += 1
+            repairs["events under those" if child in parents else "events without an earlier parent"] += 1
             continue
         if nodes[child][0] in seen:
             repairs["users who come twice"] += 1
