@@ -57,7 +57,7 @@ def test_cascades_of_one_source_are_clustered() -> None:
     joined = regress({"depth": depth}, Attributes.of(labels), clusters=sources)[0]
     assert joined.errors == "clustered, 40 sources"
     assert joined.terms[1].estimate == pytest.approx(alone.terms[1].estimate)
-    # By hand: B (sum over sources of s s') B G / (G - 1) (n - 1) / (n - k), B = (X'X)^-1, s = X'e of a source.
+    # By hand: B (sum over sources of ss') B G / (G - 1) (n - 1) / (n - k), B = (X'X)^-1, s = X'e of a source.
     design = np.stack([np.ones(200), labels == "misinfo"], 1).astype(float)
     bread = np.linalg.inv(design.T @ design)
     residuals = depth - design @ (bread @ design.T @ depth)

@@ -20,7 +20,8 @@ from tocsin.core.stats.intervals import Rate
 
 N_PERMUTATIONS = 1_999
 N_RESAMPLES = 1_000
-BINS_PER_DOUBLING = 4
+BINS_PER_DOUBLING = 8
+"""A bin holds sizes within 9 % of each other."""
 _CELLS = 1_000_000
 """Numbers in one array of a block of permutations or resamples."""
 
