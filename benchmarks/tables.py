@@ -326,22 +326,28 @@ def trace_twitter15_labels(result: Result) -> str:
             [label, f"{row['cascades']}", *(f"{row[name]:.4g}" for name in names)]
             for label, row in one["medians"].items()
         ]
-        fitted = one["estimates"]
-        low, high = fitted["h as published, 5 % to 95 %"]
-        reach = ", ".join(f"{found['reachable']} (p = {found['p']:g})" for found in fitted["by_share"])
         parts += [
             f"Parents: {rule}. Medians by label:\n\n",
             table(["label", "cascades", *names], medians),
             "\n",
             table(head, [row_of(found) for found in one["comparisons"]]),
-            f"\nOf {result['cascades']:,} cascades the tree model can expect the out-degrees of {reach}. At "
-            f"p = 0.05 the published optimiser gives h from {low:.2f} to {high:.2f} (5 % to 95 %), whose rank "
-            f"correlation with size is {fitted['spearman_of_h_and_size']:.3f}. Median error: "
-            f"{fitted['error_as_published']:.2f}, of the closed form {fitted['error_of_the_closed_form']:.2f}.\n\n",
+            _estimates(one["estimates"], result["cascades"]),
         ]
     tests = list(next(iter(result["rules"].values()))["counts"])
     counted = [[name, *(str(one["counts"][name]) for one in result["rules"].values())] for name in tests]
     return "".join(parts) + table(["comparisons with p < 0.05", *result["rules"]], counted)
+
+
+def _estimates(fitted: Result, cascades: int) -> str:
+    """What the model of complete trees makes of the cascades."""
+    low, high = fitted["h as published, 5 % to 95 %"]
+    reach = ", ".join(f"{one['reachable']} (p = {one['p']:g})" for one in fitted["by_share"])
+    return (
+        f"\nCascades, of {cascades:,}, whose out-degree the model of complete trees can expect: {reach}. The "
+        f"published optimiser at p = 0.05 gives h from {low:.2f} to {high:.2f} (5 % to 95 %), with a rank "
+        f"correlation with size of {fitted['spearman_of_h_and_size']:.3f}; its median error is "
+        f"{fitted['error_as_published']:.2f}, that of the closed form {fitted['error_of_the_closed_form']:.2f}.\n\n"
+    )
 
 
 def trace_netinf(result: Result) -> str:
