@@ -317,37 +317,47 @@ def trace_twitter15_labels(result: Result) -> str:
         ranks = [p_of(found["weighted_p"]), p_of(found["ranks_p"]), f"{found['delta']['value']:.2f}"]
         return [*names, *ranks, *inside(found["matched"]), *inside(found["binned"])]
 
+    rules = result["rules"]
     names = ["size", "depth", "breadth", "virality", "out_degree"]
+    medians = [
+        [f"{rule}, {label}", f"{row['cascades']}", *(f"{row[name]:.4g}" for name in names)]
+        for rule, one in rules.items()
+        for label, row in one["medians"].items()
+    ]
     head = ["measure", "compared", "published p", "p, one row a cascade", "delta", "delta at one size",
             "p (Holm)", "delta in bins of size", "p (Holm)"]  # fmt: skip
-    parts = []
-    for rule, one in result["rules"].items():
-        medians = [
-            [label, f"{row['cascades']}", *(f"{row[name]:.4g}" for name in names)]
-            for label, row in one["medians"].items()
+    tests = list(rules["released"]["counts"])
+    counted = [[name, *(str(one["counts"][name]) for one in rules.values())] for name in tests]
+    fitted = [[rule, *_estimates(one["estimates"])] for rule, one in rules.items()]
+    return "\n".join(
+        [
+            table(["medians by parents and label", "cascades", *names], medians),
+            table(head, [row_of(found) for found in rules["released"]["comparisons"]]),
+            table(["comparisons with p < 0.05", *rules], counted),
+            table(
+                [
+                    "complete tree at p = 0.05, by parents", "within reach", "h identified",
+                    "published h, 5 % to 95 %", "its rank correlation with size", "its error (median)",
+                    "error of the closed form",
+                ],
+                fitted,
+            ),
         ]
-        parts += [
-            f"Parents: {rule}. Medians by label:\n\n",
-            table(["label", "cascades", *names], medians),
-            "\n",
-            table(head, [row_of(found) for found in one["comparisons"]]),
-            _estimates(one["estimates"], result["cascades"]),
-        ]
-    tests = list(next(iter(result["rules"].values()))["counts"])
-    counted = [[name, *(str(one["counts"][name]) for one in result["rules"].values())] for name in tests]
-    return "".join(parts) + table(["comparisons with p < 0.05", *result["rules"]], counted)
+    )  # fmt: skip
 
 
-def _estimates(fitted: Result, cascades: int) -> str:
+def _estimates(fitted: Result) -> list[str]:
     """What the model of complete trees makes of the cascades."""
     low, high = fitted["h as published, 5 % to 95 %"]
-    reach = ", ".join(f"{one['reachable']} (p = {one['p']:g})" for one in fitted["by_share"])
-    return (
-        f"\nCascades, of {cascades:,}, whose out-degree the model of complete trees can expect: {reach}. The "
-        f"published optimiser at p = 0.05 gives h from {low:.2f} to {high:.2f} (5 % to 95 %), with a rank "
-        f"correlation with size of {fitted['spearman_of_h_and_size']:.3f}; its median error is "
-        f"{fitted['error_as_published']:.2f}, that of the closed form {fitted['error_of_the_closed_form']:.2f}.\n\n"
-    )
+    found = next(one for one in fitted["by_share"] if one["p"] == 0.05)
+    return [
+        f"{found['reachable']:,}",
+        f"{found['identified']:,}",
+        f"{low:.2f} to {high:.2f}",
+        f"{fitted['spearman_of_h_and_size']:.3f}",
+        f"{fitted['error_as_published']:.2f}",
+        f"{fitted['error_of_the_closed_form']:.2f}",
+    ]
 
 
 def trace_netinf(result: Result) -> str:
