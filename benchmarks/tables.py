@@ -288,7 +288,7 @@ def trace_twitter15(result: Result) -> str:
         f"{cell(released['depth'], 2)}, virality {cell(released['virality'], 2)}. Sampled rules: means over "
         f"{result['draws']} draws. NETINF: {network['edges']:,} edges, rate {network['rate_per_minute']:.2g} "
         f"a minute; they moved {network['events_moved']:,} events, of which {before:,} were right before and "
-        f"{after:,} after.\n\n"
+        f"{after:,} after ({network['from_the_source_among_moved']:,} by the star).\n\n"
         + table(["repair", "count"], [[name, f"{count:,}"] for name, count in result["repairs"].items()])
         + "\n"
         + table(
@@ -371,7 +371,7 @@ def trace_netinf(result: Result) -> str:
             "edges found, of those that are there",
             f"{result['edges_found']:,}, {result['edges_of_network']:,}",
         ],
-        ["precision, recall of edges", f"{result['edge_precision']:.4f}, {result['edge_recall']:.4f}"],
+        ["precision, recall of edges", f"{result['edge_precision']:.5f}, {result['edge_recall']:.3f}"],
         ["seconds (target 600)", f"{result['seconds']:.1f}"],
         ["peak GB (target 8)", f"{result['peak_gb']:.2f}"],
     ]

@@ -91,6 +91,7 @@ def of_network(found: Network, truth: Truth) -> Json:
         "events_moved": int(moved.sum()),
         "right_before_among_moved": int((before == truth.parents)[moved].sum()),
         "right_after_among_moved": int((found.parents == truth.parents)[moved].sum()),
+        "from_the_source_among_moved": int((moved & ~truth.deep).sum()),
     }
 
 

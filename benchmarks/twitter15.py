@@ -29,6 +29,22 @@ from tocsin.trace.cascades import ROOT, Cascades, Parents
 
 FILE = "twitter15_cascades/cascades.jsonl.gz"
 MARKER = -1
+REPAIRS = (
+    "cascades",
+    "events",
+    "cascades whose marker is not first",
+    "cascades with a delay under 0",
+    "repeated edges",
+    "edges from an event to itself",
+    "edges into the source",
+    "edges backwards in time",
+    "edges between equal times",
+    "events with several earlier parents",
+    "events without an earlier parent, left out",
+    "events under those, left out",
+    "users who come twice",
+    "events kept",
+)
 Choice = Literal["first", "earliest", "latest"]
 
 
@@ -64,7 +80,7 @@ def repaired(path: Path, choice: Choice = "first", limit: int | None = None) -> 
         choice: Which of several released parents is taken: the one listed first, or by time.
         limit: Read the first cascades of the file alone.
     """
-    repairs: Counter[str] = Counter()
+    repairs = Counter(dict.fromkeys(REPAIRS, 0))
     keys: list[int] = []
     users: list[str] = []
     times: list[float] = []
@@ -131,7 +147,11 @@ def _events(row: _Row, choice: Choice, repairs: Counter[str]) -> list[tuple[int,
             continue
         earlier = [parent for parent in parents.get(child, []) if parent in known]
         if not earlier:
-            repairs["events under those" if child in parents else "events without an earlier parent"] += 1
+            repairs[
+                "events under those, left out"
+                if child in parents
+                else "events without an earlier parent, left out"
+            ] += 1
             continue
         if nodes[child][0] in seen:
             repairs["users who come twice"] += 1

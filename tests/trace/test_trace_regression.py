@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ pytest.importorskip("statsmodels")
 pytest.importorskip("duckdb")
 pytest.importorskip("ibis")
 
-from tocsin.core.errors import InputError, UsageError  # noqa: E402
+from tocsin.core.errors import InputError, MissingExtraError, UsageError  # noqa: E402
 from tocsin.trace.cascades import Cascades  # noqa: E402
 from tocsin.trace.compare.attributes import Attributes  # noqa: E402
 from tocsin.trace.compare.regression import Covariates, Regression, regress  # noqa: E402
@@ -145,6 +146,12 @@ def test_lengths_that_differ_are_refused() -> None:
         regress({"depth": [1]}, Attributes.of(["a", "b"]))
     with pytest.raises(UsageError, match="expected 2 values of clusters"):
         regress({"depth": [1, 2]}, Attributes.of(["a", "b"]), clusters=[1])
+
+
+def test_a_regression_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "statsmodels.regression.linear_model", None)
+    with pytest.raises(MissingExtraError, match="trace"):
+        regress({"depth": [1, 2, 3, 5]}, Attributes.of(["a", "a", "b", "b"]))
 
 
 def test_covariates_come_from_messages_and_links(tmp_path: Path) -> None:

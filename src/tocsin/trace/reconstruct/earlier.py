@@ -19,15 +19,10 @@ BLOCK = 4_000_000
 
 
 class Pairs(NamedTuple):
-    """Pairs of an event and a strictly earlier event of its cascade, those of one event side by side.
-
-    All arrays have one entry for each pair but `starts`, which has one for each distinct `child` and says
-    where its pairs begin.
-    """
+    """Places of an event and of an earlier one of its cascade, those of one event side by side."""
 
     child: Ints
     parent: Ints
-    starts: Ints
 
 
 def starts_of(cascades: Cascades) -> Ints:
@@ -68,7 +63,7 @@ def earlier_pairs(begin: Ints, end: Ints, children: Ints, block: int = BLOCK) ->
         sizes = count[low:high]
         starts = total[low:high] - sizes - done
         parent = np.arange(total[high - 1] - done) + np.repeat(begin[low:high] - starts, sizes)
-        yield Pairs(np.repeat(children[low:high], sizes), parent, starts)
+        yield Pairs(np.repeat(children[low:high], sizes), parent)
         low = high
 
 

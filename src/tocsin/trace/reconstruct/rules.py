@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.core.errors import InputError
+from tocsin.core.errors import InputError, UsageError
 from tocsin.trace.cascades import ROOT, Cascades, Parents
 from tocsin.trace.reconstruct.earlier import (
     Floats,
@@ -88,6 +88,19 @@ class SharedMembers:
         distinct, where = np.unique(codes[order], return_index=True)
         return cls(distinct, kept[order][where], width)
 
+    def check(self, cascades: Cascades) -> None:
+        """See that this table speaks of the nodes of these cascades.
+
+        Raises:
+            UsageError: If it has another number of nodes.
+        """
+        if self.width != len(cascades.names):
+            message = (
+                f"expected shared members of {len(cascades.names)} nodes, got those of {self.width}. "
+                "Make the table with the names of the same cascades."
+            )
+            raise UsageError(message)
+
     def between(self, first: Ints, second: Ints) -> Ints:
         """Members shared by each pair of nodes; 0 where none."""
         if not len(self.codes):
@@ -110,7 +123,11 @@ def membership(cascades: Cascades, shared: SharedMembers, prefer: Preference = "
             that shares most, then the latest. What is left goes to the event that stands first.
 
     Work grows with the sum of squared cascade sizes; memory does not.
+
+    Raises:
+        UsageError: If `shared` was made for other nodes.
     """
+    shared.check(cascades)
     parents = np.full(len(cascades.nodes), ROOT, np.int64)
     children = np.arange(len(cascades.nodes))
     for pairs in earlier_pairs(starts_of(cascades), earlier_end(cascades), children):
@@ -149,10 +166,12 @@ def sampled(
     with the sum of squared cascade sizes.
 
     Raises:
-        UsageError: If `rate` is not above 0.
+        UsageError: If `rate` is not above 0, or `shared` was made for other nodes.
     """
     random = np.random.default_rng(seed)
     rate = checked_rate(cascades, rate)
+    if shared is not None:
+        shared.check(cascades)
     if np.isnan(rate):
         return np.full(len(cascades.nodes), ROOT, np.int64)
     if shared is None:
