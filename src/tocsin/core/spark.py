@@ -1,12 +1,14 @@
-"""A Spark session for the commands that have an engine `spark`: begun here, or joined where one is running."""
+"""A Spark session for commands that have an engine `spark`: begun here, or joined where one is running."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,9 @@ from tocsin.core.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+_PYTHON = "PYSPARK_PYTHON"
+"""Interpreter of the workers."""
 
 
 @contextmanager
@@ -42,45 +47,50 @@ def spark_session(
     except ImportError as error:
         raise MissingExtraError(extra="spark", purpose="The engine 'spark'") from error
     running = SparkSession.getActiveSession()
-    handler = signal.getsignal(signal.SIGINT)
-    if running is None:
-        _require_java()
-        builder = (
-            SparkSession.builder.master(master)
-            .appName("tocsin")
-            .config("spark.ui.enabled", "false")
-            .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.local.dir", str(scratch / "spill"))
-        )
-        try:
-            session = builder.getOrCreate()
-        except (PySparkException, Py4JError) as error:
-            message = (
-                f"expected a Spark master that can be reached, got '{master}'. Use local[2], "
-                "local-cluster[2,1,1024] or spark://HOST:PORT, and Java 17."
-            )
-            raise UsageError(message) from error
-    else:
-        found = running.sparkContext.master
-        if found != master:
-            message = (
-                f"expected the Spark master '{master}', got a running session on '{found}'. Stop it first."
-            )
-            raise UsageError(message)
-        session = running.newSession()
-    try:
+    with ExitStack() as stack:
+        # PySpark warns of the newest pandas, of which nothing of ours makes use.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "PySpark does not yet", FutureWarning)
+        if running is None:
+            stack.enter_context(_prepared())
+            try:
+                session = (
+                    SparkSession.builder.master(master)
+                    .appName("tocsin")
+                    .config("spark.ui.enabled", "false")
+                    .config("spark.ui.showConsoleProgress", "false")
+                    .config("spark.log.level", "ERROR")
+                    .config("spark.local.dir", str(scratch / "spill"))
+                    .getOrCreate()
+                )
+            except (PySparkException, Py4JError) as error:
+                message = (
+                    f"expected a Spark master that can be reached, got '{master}'. Use local[2], "
+                    "local-cluster[2,1,1024] or spark://HOST:PORT, and Java 17."
+                )
+                raise UsageError(message) from error
+            stack.callback(session.stop)
+        else:
+            found = running.sparkContext.master
+            if found != master:
+                message = (
+                    f"expected the Spark master '{master}', got a running session on '{found}'. "
+                    "Stop that session, or name its master."
+                )
+                raise UsageError(message)
+            session = running.newSession()
         for name, value in {"spark.sql.session.timeZone": "UTC", **(settings or {})}.items():
             session.conf.set(name, value)
         yield session
-    finally:
-        if running is None:
-            session.stop()
-            # PySpark's own handler would speak to the session that is gone.
-            if handler is not None and signal.getsignal(signal.SIGINT) is not handler:
-                signal.signal(signal.SIGINT, handler)
 
 
-def _require_java() -> None:
+@contextmanager
+def _prepared() -> Iterator[None]:
+    """This process made ready for a session, and as it was before at the end.
+
+    Raises:
+        UsageError: Without Java.
+    """
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java") is None and (home is None or not (Path(home) / "bin/java").exists()):
         message = (
@@ -88,3 +98,15 @@ def _require_java() -> None:
             "openjdk-17-jre-headless), or name its folder in JAVA_HOME."
         )
         raise UsageError(message)
+    # Otherwise workers would run whatever "python3" is on their path.
+    chosen = os.environ.get(_PYTHON)
+    os.environ.setdefault(_PYTHON, sys.executable)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if chosen is None:
+            os.environ.pop(_PYTHON, None)
+        # PySpark's own handler would speak to the session that is gone.
+        if handler is not None and signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -115,7 +115,9 @@ class _UnderWay(NamedTuple):
     answer: Future[pa.Table]
 
 
-def answered(partitions: Iterable[Partition], work: Work, master: str, parts: Parts) -> Iterator[Answer]:
+def answered(
+    partitions: Iterable[Partition], work: Work, master: str, parts: Parts, on_begin: Callable[[], None]
+) -> Iterator[Answer]:
     """Answers in the order of the partitions. The cluster begins with the first partition that needs it.
 
     Args:
@@ -124,6 +126,7 @@ def answered(partitions: Iterable[Partition], work: Work, master: str, parts: Pa
         master: Address of the Spark master.
         parts: Answers kept by an earlier process, and place for those of this one. An answer is dropped when
             the next one is asked for.
+        on_begin: Called before the cluster begins.
 
     Raises:
         MissingExtraError: Without the extra 'spark'.
@@ -143,6 +146,7 @@ def answered(partitions: Iterable[Partition], work: Work, master: str, parts: Pa
                 future.set_result(found)
             else:
                 if cluster is None:
+                    on_begin()
                     cluster = stack.enter_context(_Cluster(work, master, parts))
                 future = cluster.ask(partition)
             waiting.append(_UnderWay(partition, future))
@@ -192,13 +196,21 @@ class _Cluster:
         self._stack.close()
 
     def _stop(self) -> None:
+        from py4j.protocol import Py4JError
+
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._session.sparkContext.cancelJobsWithTag(self._tag)
+        with suppress(Py4JError):  # of an application that has ended by itself
+            self._session.sparkContext.cancelJobsWithTag(self._tag)
         self._threads.shutdown(wait=True)
 
     def room(self) -> int:
-        """How many partitions should be under way: asked each time, since workers come and go."""
-        return min(MOST_UNDER_WAY, 2 * self._session.sparkContext.defaultParallelism)
+        """How many partitions should be under way: asked each time, since workers come and go.
+
+        Raises:
+            RunError: If the application has ended.
+        """
+        with _as_run_error("its number of workers"):
+            return min(MOST_UNDER_WAY, 2 * int(self._session.sparkContext.defaultParallelism))
 
     def ask(self, partition: Partition) -> Future[pa.Table]:
         """Send a partition."""
@@ -207,20 +219,26 @@ class _Cluster:
     def _run(self, partition: Partition) -> pa.Table:
         """One job, in a thread of its own."""
         import pyarrow as pa
-        from py4j.protocol import Py4JError
-        from pyspark.errors import PySparkException
 
         rows = pa.table({name: [getattr(row, name) for row in partition.rows] for name in Row._fields})
-        try:
+        with _as_run_error(f"an answer for partition {partition.number}"):
             self._session.sparkContext.addJobTag(self._tag)
             sent = self._session.createDataFrame(rows).coalesce(1)
             answer = sent.mapInArrow(partial(judge_batches, self._work), SCHEMA).toArrow()
-        except (PySparkException, Py4JError, OSError) as error:
-            message = (
-                f"expected an answer of a Spark worker for partition {partition.number}, got "
-                f"{type(error).__name__}. Look into the logs of the workers (memory is the usual cause); "
-                "the same command goes on."
-            )
-            raise RunError(message) from error
         self._parts.keep(partition.number, answer)
         return answer
+
+
+@contextmanager
+def _as_run_error(expected: str) -> Iterator[None]:
+    from py4j.protocol import Py4JError, Py4JNetworkError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JError, Py4JNetworkError, OSError, EOFError) as error:
+        message = (
+            f"expected {expected} from Spark, got {type(error).__name__}. Check that every worker has tocsin, "
+            "what the detectors need and enough memory; its log says more. The same command goes on."
+        )
+        raise RunError(message) from error

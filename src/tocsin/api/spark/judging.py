@@ -62,10 +62,12 @@ class SparkJudging(Judging):
         parts = Parts(run.folder / PARTS if isinstance(run, Run) else None)
         work = Work(self._options, str(Path.cwd()))
         done = 0
-        self._progress(Progress("loading", done, total, "Spark"))
-        for answer in answered(self._partitions(items, run), work, self._options.master, parts):
-            for result in _results(answer, run):
-                yield result
+
+        def begins() -> None:
+            self._progress(Progress("loading", done, total, "Spark"))
+
+        for answer in answered(self._partitions(items, run), work, self._options.master, parts, begins):
+            yield from _results(answer, run)
             done += answer.partition.wanted
             self._progress(Progress("scanning", done, total))
             if run is not None:
@@ -100,13 +102,14 @@ def _results(answer: Answer, run: Ledger | None) -> Iterator[Result]:
         try:
             value = json.loads(body)
             if sort == "provenance":
-                provenances[value.pop("id")] = Provenance.model_validate(value)
+                name = value.pop("id")
+                provenances[name] = Provenance.model_validate(value)
                 continue
             result = from_line(value, provenances) if sort == "result" else None
-        except ValueError as error:
+        except ValueError:
             message = "expected verdicts of this version from a Spark worker, got something else. "
             message += "Install the same version of tocsin on every worker."
-            raise RunError(message) from error
+            raise RunError(message) from None  # pydantic's error would show what it was given
         if result is not None:
             count += 1
             # Written before a process was killed that had not dropped the answer yet.

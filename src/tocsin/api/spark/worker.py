@@ -1,7 +1,7 @@
 """The side of `scan --engine spark` that runs on the workers: items come in as rows, verdicts go out as rows.
 
-A worker is sent the options of the scan, never a model. It opens each detector by its name when the first item
-needs it, once in the life of its process, and shows it the same chunks of items as the embedded engine does.
+A worker is sent the options of the scan, never a model. It opens each detector by its name when the first
+item needs it, once in the life of its process, and shows it the same chunks of items as the embedded engine.
 
 Nothing that was examined may reach Spark's logs, so no exception leaves a worker: it becomes a last row that
 says what failed and where in the code, without the message of an error that is not ours.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from tocsin.api.identity import code_hash
 from tocsin.api.judging import CHUNK, Judging
 from tocsin.api.scan_options import ScanOptions
 from tocsin.core.errors import MissingExtraError, RunError, TocsinError
@@ -60,6 +61,10 @@ class Message(NamedTuple):
     """JSON."""
 
 
+def _code() -> str:
+    return f"{installed_versions()['tocsin']} (code {code_hash()})"
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """All that a worker is told."""
@@ -67,7 +72,8 @@ class Work:
     options: ScanOptions
     folder: str
     """Folder of the command, which relative paths are relative to."""
-    version: str = field(default_factory=lambda: installed_versions()["tocsin"])
+    code: str = field(default_factory=_code)
+    """Of this package, which has to be the same everywhere."""
 
 
 def judge_batches(work: Work, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -117,8 +123,8 @@ class _Opened:
 
     work: Work
     judging: Judging
-    identities: dict[str, str] = field(default_factory=dict)
-    """JSON by the name of the detector, once it is built."""
+    identities: dict[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+    """What each detector is made of, once it is built."""
 
 
 _opened: _Opened | None = None
@@ -128,7 +134,7 @@ _opened: _Opened | None = None
 def _open(work: Work) -> _Opened:
     global _opened
     if _opened is None or _opened.work != work:
-        _require_version(work.version)
+        _require_code(work.code)
         with contextlib.suppress(OSError):  # a worker on another machine may lack the folder, or need none
             os.chdir(work.folder)
         shared: dict[str, object] = {}
@@ -138,10 +144,10 @@ def _open(work: Work) -> _Opened:
     return _opened
 
 
-def _require_version(wanted: str) -> None:
-    found = installed_versions()["tocsin"]
+def _require_code(wanted: str) -> None:
+    found = _code()
     if found != wanted:
-        message = f"expected tocsin {wanted} on every Spark worker, got {found}. Install the same version."
+        message = f"expected tocsin {wanted} on every Spark worker, got {found}. Install the same there."
         raise RunError(message)
 
 
@@ -149,7 +155,7 @@ def _require_version(wanted: str) -> None:
 class _Partition:
     """What `Judging` asks and tells a run; here, one partition."""
 
-    identities: dict[str, str]
+    identities: dict[str, Mapping[str, JsonValue]]
     done: dict[int, frozenset[str]] = field(default_factory=dict)
     """By the running number of the item, where a verdict is in the run already."""
 
@@ -157,7 +163,7 @@ class _Partition:
         return detector in self.done.get(ordinal, ())
 
     def note_detector(self, name: str, identity: Mapping[str, JsonValue]) -> None:
-        self.identities[name] = json.dumps(dict(identity))
+        self.identities[name] = dict(identity)
 
     def flush(self) -> None:
         """Nothing waits here."""
@@ -173,18 +179,19 @@ class _Partition:
 def _judged(work: Work, rows: Iterable[Row]) -> Iterator[Message]:
     opened = _open(work)
     partition = _Partition(opened.identities)
-    told: set[tuple[str, str]] = set()
+    told: set[str] = set()
+    """Names of detectors and ids of provenances."""
     for result in opened.judging.results(partition.items(rows), partition):
         verdict = result.verdict
-        # Told in every partition: the one in which the detector was built may be lost and done again elsewhere.
-        if ("detector", verdict.detector) not in told and verdict.detector in opened.identities:
-            told.add(("detector", verdict.detector))
-            identity = f'{{"name": {json.dumps(verdict.detector)}, "identity": {opened.identities[verdict.detector]}}}'
-            yield Message("detector", identity)
-        if ("provenance", verdict.provenance.id) not in told:
-            told.add(("provenance", verdict.provenance.id))
-            provenance = verdict.provenance.model_dump(mode="json")
-            yield Message("provenance", json.dumps({"id": verdict.provenance.id, **provenance}))
+        name, provenance = verdict.detector, verdict.provenance
+        # Told in every partition: the one in which it was built may be lost, and done again elsewhere.
+        if name not in told and name in opened.identities:
+            told.add(name)
+            yield Message("detector", json.dumps({"name": name, "identity": opened.identities[name]}))
+        if provenance.id not in told:
+            told.add(provenance.id)
+            body = {"id": provenance.id, **provenance.model_dump(mode="json")}
+            yield Message("provenance", json.dumps(body))
         yield Message("result", json.dumps(to_line(result)))
 
 
