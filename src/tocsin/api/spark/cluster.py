@@ -1,8 +1,8 @@
 """Partitions out to the workers of a Spark cluster, their answers back in the same order.
 
-Each partition is a Spark job of one task, and several are under way at a time, so that no worker waits for the
-slowest. An answer is kept in the run folder until its turn comes and its verdicts are written: a killed run
-asks nothing again but what was under way.
+Each partition is a Spark job of one task, and several are under way at a time, so that no worker waits for
+the slowest. An answer is kept in the run folder until its turn comes and its verdicts are written: a killed
+run asks nothing again but what was under way.
 """
 
 from __future__ import annotations
@@ -225,20 +225,21 @@ class _Cluster:
             self._session.sparkContext.addJobTag(self._tag)
             sent = self._session.createDataFrame(rows).coalesce(1)
             answer = sent.mapInArrow(partial(judge_batches, self._work), SCHEMA).toArrow()
-        self._parts.keep(partition.number, answer)
+        if not answer.num_rows or answer["sort"][-1].as_py() != "error":
+            self._parts.keep(partition.number, answer)
         return answer
 
 
 @contextmanager
 def _as_run_error(expected: str) -> Iterator[None]:
-    from py4j.protocol import Py4JError, Py4JNetworkError
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     try:
         yield
-    except (PySparkException, Py4JError, Py4JNetworkError, OSError, EOFError) as error:
+    except (PySparkException, Py4JError, OSError, EOFError) as error:
         message = (
-            f"expected {expected} from Spark, got {type(error).__name__}. Check that every worker has tocsin, "
-            "what the detectors need and enough memory; its log says more. The same command goes on."
+            f"expected {expected} from Spark, got {type(error).__name__}. Check that every worker has tocsin "
+            "and what the detectors need, memory included; its log says more. The same command goes on."
         )
         raise RunError(message) from error

@@ -1,7 +1,7 @@
 """The loop of `Judging` with its detectors on the workers of an Apache Spark cluster.
 
-The driver reads the input, as it must in order to number the items, sends it in partitions of whole chunks, and
-writes the verdicts into the same run folder, in the same order, as the embedded engine does.
+The driver reads the input, as it must in order to number the items, sends it in partitions of whole chunks,
+and writes the verdicts into the same run folder, in the same order, as the embedded engine does.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def _results(answer: Answer, run: Ledger | None) -> Iterator[Result]:
         else:
             _raise(value)
     if count < answer.partition.missing:
-        message = f"expected {answer.partition.missing} verdicts for partition {answer.partition.number}, got {count}."
+        number, missing = answer.partition.number, answer.partition.missing
+        message = f"expected {missing} verdicts for partition {number} from Spark, got {count}."
         raise RunError(message)
 
 
