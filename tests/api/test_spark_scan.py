@@ -114,10 +114,23 @@ def test_a_worker_with_other_code_is_refused() -> None:
 
 def test_a_process_opens_a_detector_once(tmp_path: Path) -> None:
     options = ScanOptions(detectors=(WITNESS,), options={WITNESS: {"folder": str(tmp_path)}}, offline=True)
-    ask(options, items("a"))
-    ask(options, items("b", "c"))
+    work = Work(options, ".")
+    for texts in ("ab", "c"):
+        assert len(list(answers(work, [Row.of(item, ()) for item in items(*texts)]))) == 2 + len(texts)
     (opened,) = tmp_path.glob("opened-*")
     assert opened.read_text() == "True\n"
+    # Another scan with the same options opens it again: its files may be other ones by now.
+    ask(options, items("a"))
+    assert opened.read_text() == "True\nTrue\n"
+
+
+def test_relative_paths_mean_the_folder_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "seen").mkdir()
+    before = Path.cwd()
+    options = ScanOptions(detectors=(WITNESS,), options={WITNESS: {"folder": "seen"}})
+    assert len(list(answers(Work(options, str(tmp_path)), [Row.of(items("a")[0], ())]))) == 3
+    assert len(list((tmp_path / "seen").glob("saw-*"))) == 1
+    assert Path.cwd() == before
 
 
 # --- the driver's side, which needs none either ---------------------------------------------------
@@ -128,7 +141,9 @@ def test_answers_wait_in_the_run_folder_whole_or_not_at_all(tmp_path: Path) -> N
     answer = pa.table({"sort": ["result"], "body": ["{}"]})
     Parts(tmp_path / "parts").keep(3, answer)
     later = Parts(tmp_path / "parts")
-    assert later.load(3).equals(answer)
+    loaded = later.load(3)
+    assert loaded is not None
+    assert loaded.equals(answer)
     assert later.load(2) is None
     (tmp_path / "parts/000000003.parquet").write_bytes(b"PAR1")
     assert later.load(3) is None

@@ -46,7 +46,10 @@ def spark_session(
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise MissingExtraError(extra="spark", purpose="The engine 'spark'") from error
-    running = SparkSession.getActiveSession()
+    try:
+        running = SparkSession.active()
+    except PySparkException:
+        running = None
     with ExitStack() as stack:
         # PySpark warns of the newest pandas, of which nothing of ours makes use.
         stack.enter_context(warnings.catch_warnings())

@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -180,6 +180,7 @@ class _Cluster:
         self._parts = parts
         self._tag = f"tocsin-{uuid.uuid4().hex}"
         """Of our jobs, in a session that may have others."""
+        self._is_ending = False
 
     def __enter__(self) -> _Cluster:
         with ExitStack() as stack:
@@ -198,6 +199,7 @@ class _Cluster:
     def _stop(self) -> None:
         from py4j.protocol import Py4JError
 
+        self._is_ending = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         with suppress(Py4JError):  # of an application that has ended by itself
             self._session.sparkContext.cancelJobsWithTag(self._tag)
@@ -224,7 +226,10 @@ class _Cluster:
         with _as_run_error(f"an answer for partition {partition.number}"):
             self._session.sparkContext.addJobTag(self._tag)
             sent = self._session.createDataFrame(rows).coalesce(1)
-            answer = sent.mapInArrow(partial(judge_batches, self._work), SCHEMA).toArrow()
+            judged = sent.mapInArrow(partial(judge_batches, self._work), SCHEMA)
+            if self._is_ending:  # too late to be cancelled with the others
+                raise CancelledError
+            answer = judged.toArrow()
         if not answer.num_rows or answer["sort"][-1].as_py() != "error":
             self._parts.keep(partition.number, answer)
         return answer

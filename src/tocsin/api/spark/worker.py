@@ -1,7 +1,7 @@
 """The side of `scan --engine spark` that runs on the workers: items come in as rows, verdicts go out as rows.
 
 A worker is sent the options of the scan, never a model. It opens each detector by its name when the first
-item needs it, once in the life of its process, and shows it the same chunks of items as the embedded engine.
+item needs it, once for each process and scan, and shows it the same chunks of items as the embedded engine.
 
 Nothing that was examined may reach Spark's logs, so no exception leaves a worker: it becomes a last row that
 says what failed and where in the code, without the message of an error that is not ours.
@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import JsonValue
@@ -74,6 +75,8 @@ class Work:
     """Folder of the command, which relative paths are relative to."""
     code: str = field(default_factory=_code)
     """Of this package, which has to be the same everywhere."""
+    scan: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Of this call: what the last one in the same session opened may have been changed since."""
 
 
 def judge_batches(work: Work, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -105,7 +108,9 @@ def answers(work: Work, rows: Iterable[Row]) -> Iterator[Message]:
         rows: Whole chunks of items, but for the last chunk of the input.
     """
     try:
-        yield from _judged(work, rows)
+        # A worker on another machine may lack the folder, and need none.
+        with contextlib.chdir(work.folder) if Path(work.folder).is_dir() else contextlib.nullcontext():
+            yield from _judged(work, rows)
     except TocsinError as error:
         yield Message("error", json.dumps(_described(error)))
     except Exception as error:  # noqa: BLE001 - its message may quote the item, and Spark would log it
@@ -135,8 +140,6 @@ def _open(work: Work) -> _Opened:
     global _opened
     if _opened is None or _opened.work != work:
         _require_code(work.code)
-        with contextlib.suppress(OSError):  # a worker on another machine may lack the folder, or need none
-            os.chdir(work.folder)
         shared: dict[str, object] = {}
         options = work.options
         judging = Judging(options.detectors, lambda name: options.context(name, shared))
