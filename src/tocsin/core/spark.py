@@ -8,7 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,13 @@ def spark_session(
                     "local-cluster[2,1,1024] or spark://HOST:PORT, and Java 17."
                 )
                 raise UsageError(message) from error
-            stack.callback(session.stop)
+
+            def stop() -> None:
+                with suppress(Py4JError):  # where the application has ended by itself
+                    session.sparkContext.setLogLevel("OFF")  # of stack traces of tasks that are cut short
+                session.stop()
+
+            stack.callback(stop)
         else:
             found = running.sparkContext.master
             if found != master:
