@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
@@ -34,6 +35,11 @@ class TextTokenizer:
             self._tokenizer.encode_special_tokens = not is_trusted
             encoding = self._tokenizer.encode(_LONE_SURROGATE.sub("\ufffd", text), add_special_tokens=False)
         return Encoded(encoding.ids, encoding.offsets)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of tokens, without special ones."""
+        with self._switch:
+            return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     @property
     def raw_prefix(self) -> tuple[int, ...]:

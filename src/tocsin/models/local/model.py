@@ -92,6 +92,10 @@ class LocalModel:
         """Tokens of text from outside: special tokens written in it stay ordinary characters."""
         return self._tokenizer.encode(text, is_trusted=False)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of tokens, without special ones."""
+        return self._tokenizer.decode(ids)
+
     def render(self, turns: Sequence[Turn], *, generation_prompt: bool = True) -> str:
         """The chat template applied to turns.
 
