@@ -68,6 +68,7 @@ class Patcher:
         model: The model; padding is never needed, since one prompt is run at a time.
         outcome: What is measured at the end.
         kinds: Kinds of sites whose activations are kept from clean runs.
+        prefix: Tokens that many prompts start with; their keys and values are computed once.
         max_rows: Patches run side by side.
     """
 
@@ -77,6 +78,7 @@ class Patcher:
         outcome: Outcome,
         kinds: Sequence[SiteKind],
         *,
+        prefix: Sequence[int] = (),
         max_rows: int = MAX_ROWS,
     ) -> None:
         self.model = model
@@ -84,6 +86,9 @@ class Patcher:
         self.outcome = outcome
         self._kinds = tuple(kinds)
         self._max_rows = max_rows
+        self._prefix = list(prefix)
+        self._prefix_past: list[tuple[Tensor, Tensor]] | None = None
+        self._is_changed = False
 
     def clean(
         self, ids: Sequence[int], tail: int, *, noise: Tensor | None = None, request: str = ""
@@ -181,15 +186,60 @@ class Patcher:
             for block in range(1 if kind == "embedding" else self.anatomy.n_blocks)
         ]
 
+    @contextmanager
+    def held(self, site: Site, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Change a site at every place of every run inside the block, as a defence would; then undo it.
+
+        Args:
+            site: What is changed.
+            change: Given its values, shape (rows, places, entries); returns others of the same shape.
+        """
+        columns = self.anatomy.columns(site)
+
+        def write(tensor: Tensor) -> Tensor:
+            tensor = tensor.clone()
+            tensor[..., columns] = change(tensor[..., columns])
+            return tensor
+
+        self._is_changed = True
+        try:
+            with self._hooks({(site.kind, site.block): write}):
+                yield
+        finally:
+            self._is_changed = False
+
+    def token_losses(self, ids: Sequence[int]) -> np.ndarray:
+        """Negative log-likelihood of every token but the first, in nats; shape (tokens - 1,)."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        given = torch.tensor([list(ids)], device=self.model.torch_model.device)
+        with torch.no_grad():
+            logits = self.model.torch_model(input_ids=given, use_cache=False).logits[0, :-1].float()
+            losses: np.ndarray = cross_entropy(logits, given[0, 1:], reduction="none").double().cpu().numpy()
+        return losses
+
     def _past(self, head: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of the places before the tail."""
+        size = len(self._prefix)
+        # Under a change that holds everywhere the prefix has other keys and values.
+        if self._is_changed or not size or len(head) <= size or list(head[:size]) != self._prefix:
+            return self._keys(head, [])
+        if self._prefix_past is None:
+            self._prefix_past = self._keys(self._prefix, [])
+        return self._keys(head[size:], self._prefix_past)
+
+    def _keys(
+        self, ids: Sequence[int], before: Sequence[tuple[Tensor, Tensor]]
+    ) -> list[tuple[Tensor, Tensor]]:
         import torch
         from transformers import DynamicCache
 
-        if not head:
+        if not ids:
             return []
-        cache = DynamicCache()
-        ids = torch.tensor([list(head)], device=self.model.torch_model.device)
-        self.model.torch_model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache = DynamicCache(list(before))
+        given = torch.tensor([list(ids)], device=self.model.torch_model.device)
+        self.model.torch_model.base_model(input_ids=given, past_key_values=cache, use_cache=True)
         return [(key, value) for key, value, *_ in cache]
 
     def _outcomes(self, run: Clean, rows: int, *, needs_gradient: bool = False) -> Tensor:
