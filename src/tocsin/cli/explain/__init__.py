@@ -6,6 +6,14 @@ from cyclopts import App
 
 SUMMARY = "Look inside a model: where harm is recognised, refused and written."
 COMMANDS = {
+    "mediation": """Measure through which layers, modules, heads, neurons and tokens harmful prompts act on the reply.
+
+```text
+tocsin explain mediation
+tocsin explain mediation --harmful harmful.csv --harmless harmless.csv --fast
+```
+
+Holds parts of one run at their values in another, in both directions (arXiv 2604.11663).""",
     "weights": """Find the few weights a model needs for harmful responses, and what else they do.
 
 ```text

@@ -43,6 +43,8 @@ class Tokens(NamedTuple):
     """Places at the end that may be changed."""
     places: dict[Where, tuple[int, ...]]
     part: Part
+    number: int
+    """Of the pair, from 0; seeds its noise."""
 
 
 class Prepared(NamedTuple):
@@ -134,8 +136,8 @@ def prepare(
         raise InputError(message)
     parts = divide([each[0] for each in usable])
     tokens = [
-        _places(*each, part=part, construction=construction, n_last=n_last, at=at)
-        for each, part in zip(usable, parts, strict=True)
+        _places(*each, part=part, number=number, construction=construction, n_last=n_last, at=at)
+        for number, (each, part) in enumerate(zip(usable, parts, strict=True))
     ]
     return Prepared(tokens, n_unequal, n_same, n_repeated)
 
@@ -148,6 +150,7 @@ def _places(
     inst: int,
     *,
     part: Part,
+    number: int,
     construction: Construction,
     n_last: int,
     at: Literal["last", "content", "all"],
@@ -155,7 +158,7 @@ def _places(
     size = len(ids)
     last = tuple(range(-min(n_last, len(ids), len(other)), 0))
     if construction == "position_free":
-        return Tokens(pair, ids, other, len(last), {"at": last}, part)
+        return Tokens(pair, ids, other, len(last), {"at": last}, part, number)
     differ = [ids[i] != other[i] or (construction == "noise" and first <= i <= inst) for i in range(size)]
     # What lies before the first difference is the same in both runs, whatever is patched.
     start = min(differ.index(True), size - len(last))
@@ -169,7 +172,7 @@ def _places(
         "unchanged": tuple(i for i in content if not differ[i + size]),
         "template": template,
     }
-    return Tokens(pair, ids, other, size - start, places, part)
+    return Tokens(pair, ids, other, size - start, places, part, number)
 
 
 def noise_for(patcher: Patcher, tokens: Tokens, *, scale: float, seed: int) -> Tensor:

@@ -68,12 +68,17 @@ class RunCache:
             self._held -= _size(self._kept.popitem(last=False)[1])
         return runs
 
+    def clear(self) -> None:
+        """Forget all runs: pairs have other numbers now."""
+        self._kept.clear()
+        self._held = 0
+
     def fresh(self, i: int) -> Runs:
         """Runs of a pair with the patcher's present outcome, not kept."""
         t = self.tokens[i]
         noise = None
         if self._noise is not None:
-            noise = noise_for(self.patcher, t, scale=self._noise, seed=self._seed * 100_003 + i)
+            noise = noise_for(self.patcher, t, scale=self._noise, seed=self._seed * 100_003 + t.number)
         runs = Runs(
             self.patcher.clean(
                 t.harmless,

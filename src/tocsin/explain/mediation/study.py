@@ -6,12 +6,13 @@ directions, controls, intervals over pairs of prompts, and a test of the last bl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Iterator, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
+from pydantic import JsonValue
 
 from tocsin.core.errors import InputError, UsageError
 from tocsin.core.stages import Stages
@@ -21,7 +22,7 @@ from tocsin.explain.mediation.components import (
     neuron_components,
     sweep_components,
 )
-from tocsin.explain.mediation.data import Construction, Prepared, PromptPair, prepare
+from tocsin.explain.mediation.data import PARTS, Construction, Part, Prepared, PromptPair, prepare
 from tocsin.explain.mediation.estimates import (
     Floats,
     Measured,
@@ -118,6 +119,11 @@ class MediationSettings:
         if min(self.n_last, self.max_rows, self.n_resamples // 100, self.max_reply_tokens) < 1:
             message = "expected at least 1 last place, row and reply token, and at least 100 resamples."
             raise UsageError(message)
+
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The settings as JSON values."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
 def study_mediation(
@@ -228,14 +234,14 @@ class _Study:
             outcome=s.outcome,
             n_pairs=len(te),
             n_rejected=self.prepared.n_unequal + self.prepared.n_same + self.prepared.n_repeated,
-            n_parts={p: sum(t.part == p for t in self.tokens) for p in ("discover", "select", "test")},
+            n_parts={part: self._count(part) for part in PARTS},
             y_harmful=self.resamples.mean(y[:, 1]),
             y_harmless=self.resamples.mean(y[:, 0]),
             te=self.resamples.mean(te),
             te_floor=floor,
             n_below_floor=int((np.abs(te) < floor).sum()),
             identity_gap=found.gap,
-            levels=_merged(levels),
+            levels=tuple(levels),
             summary=summarise(
                 [components[c] for c in modules], used[:, modules], self.anatomy.n_blocks, self.resamples
             )
@@ -246,9 +252,12 @@ class _Study:
             gate=self._gate(order[self.gate_block], te) if "gate" in s.levels else None,
             weights_unchanged=weights_digest(self.model.torch_model) == digest,
             notes=self._all_notes(te),
-            settings=asdict(s),
+            settings=s.to_json(),
         )
         return study
+
+    def _count(self, part: Part) -> int:
+        return sum(tokens.part == part for tokens in self.tokens)
 
     def _ids(self, opener: str) -> tuple[int, ...]:
         return tuple(self.model.encode_untrusted(opener.strip()).ids)
@@ -283,13 +292,16 @@ class _Study:
         y = np.stack(rows)
         judged = np.isfinite(y).all(axis=1)
         if not judged.all():
-            # Only a judge abstains; what it cannot judge leaves the study, and is counted.
-            self.notes.append(f"The judge abstained on {int((~judged).sum())} pairs, which are left out.")
-            self.tokens[:] = [t for t, kept in zip(self.tokens, judged, strict=True) if kept]
-            raise InputError(
-                "the judge abstained on replies of unpatched runs, so their effects are unknown. Use a judge "
-                "that judges all replies, or leave those pairs out."
-            )
+            # Only a judge abstains: other outcomes that are no number were refused where they arose.
+            lost = int((~judged).sum())
+            self.notes.append(f"The judge abstained on {lost} pairs, which are left out.")
+            self.tokens[:] = [t for t, known in zip(self.tokens, judged, strict=True) if known]
+            self.discover = [i for i, t in enumerate(self.tokens) if t.part == "discover"]
+            self.runs.clear()
+            y = y[judged]
+            if min(self._count(part) for part in PARTS) < 1:
+                message = f"the judge abstained on {lost} pairs, so too few are left. Use another judge."
+                raise InputError(message)
         te = y[:, 1] - y[:, 0]
         if float(np.abs(te).max()) < NO_EFFECT:
             message = (
@@ -538,8 +550,3 @@ def _judged(measured: Measured) -> tuple[Measured, int]:
     control = None if measured.control is None else measured.control[known]
     kept = Measured(measured.te[known], measured.nie[known], measured.rnie[known], control)
     return kept, int((~known).sum())
-
-
-def _merged(levels: Sequence[Level]) -> tuple[Level, ...]:
-    """Levels of one name and several blocks as they come; their corrections stay apart."""
-    return tuple(levels)
