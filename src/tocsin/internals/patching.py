@@ -268,8 +268,9 @@ class Patcher:
                     use_cache=bool(run.past),
                     logits_to_keep=max(1, length),
                 )
-            logs: Tensor = output.logits.float().log_softmax(dim=-1)
-            return logs
+            logits: Tensor = output.logits
+            wide = logits if logits.dtype == torch.float64 else logits.float()
+            return wide.log_softmax(dim=-1)
 
         return self.outcome.measure(forward, run.request)
 
