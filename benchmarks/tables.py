@@ -16,6 +16,7 @@ from typing import Any
 
 from common import RESULTS, ROOT
 
+from tocsin.core.stats import wilson
 from tocsin.detect.shipped import profiles_folder
 
 PAGES = ROOT / "docs"
@@ -106,6 +107,18 @@ def speed_skills(result: Result) -> str:
         f"\n{result['n']} skills, {result['rounds']} rounds, medians; peer {result['peer']['package']} "
         f"({', '.join(result['peer']['analysers'])}). Whole commands stand beside the peer's whole command. "
         f"{_limits(result, 'skill')}\n"
+    )
+
+
+def speed_judges(result: Result) -> str:
+    """Rate of the lexical metrics, beside the libraries."""
+    rows = [
+        ["`tocsin.judges.lexical`", f"{result['seconds']:.1f}", f"{result['times_faster']:.1f}"],
+        ["the libraries, pair by pair", f"{result['reference_seconds']:.1f}", "1"],
+    ]
+    return table(["way", "seconds", "times as fast"], rows) + (
+        f"\n{result['metrics']} metrics of {result['pairs']:,} pairs of generated text; largest difference "
+        f"of a score {result['largest_difference']:.0e}.\n"
     )
 
 
@@ -252,6 +265,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "speed_prompts": speed_prompts,
     "memory": memory,
     "speed_skills": speed_skills,
+    "speed_judges": speed_judges,
     "startup": startup,
     "accuracy-harmfulness": accuracy,
     "accuracy-latent-guard": accuracy,
@@ -292,6 +306,28 @@ PROMPT_RATES = {
 }
 
 
+def _refusal_rates(name: str, confusion: Result) -> list[Result]:
+    """Shares flagged of the replies that people call answers, and of those they call refusals."""
+    rows: list[Result] = []
+    for measure, said in (("answers flagged", ("none",)), ("refusals flagged", ("full", "partial"))):
+        judged = [
+            (word != "none", count)
+            for key, count in confusion.items()
+            for human, _, word in [key.partition(" as ")]
+            if human in said and word != "abstained"
+        ]
+        rate = wilson(sum(count for hit, count in judged if hit), sum(count for _, count in judged))
+        rows.append(
+            {
+                "detector": name,
+                "measure": measure,
+                "data": "xstest completions",
+                **{key: getattr(rate, key) for key in ("value", "low", "high", "n")},
+            }
+        )
+    return rows
+
+
 def shipped_rates() -> str:
     """The rates that a scan's report shows for the shipped profiles, by profile hash, as JSON."""
     found: dict[str, list[Result]] = {}
@@ -318,6 +354,10 @@ def shipped_rates() -> str:
             }
             for measure, data, rate in rates
         ]
+    result = json.loads((RESULTS / "refusal.json").read_text("utf-8"))
+    for name, figures in result["judges"].items():
+        if figures.get("profile") is not None:
+            found[figures["profile"]] = _refusal_rates(name, figures["confusion"])
     return json.dumps(found, indent=1) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Fit the shipped profiles on our own contrast set alone: `make profiles`.
+"""Fit the shipped profiles on our own contrast set and replies alone: `make profiles`.
 
 Only rows of the split `fit` are used; `held-back` rows are for reporting. Thresholds, regularisation and
 calibration are chosen by cross-fitting inside the split (see `tocsin.detect.linear_head`).
@@ -14,8 +14,10 @@ from pathlib import Path
 
 from tocsin.core.records import Item
 from tocsin.core.registry import DetectorContext, create, is_fittable
+from tocsin.detect.refusal import RefusalDetector
 from tocsin.detect.shipped import profiles_folder
 from tocsin.sources.contrast import Part, contrast_items
+from tocsin.sources.reply_set import replies
 
 PARTS: dict[str, tuple[Part, ...]] = {
     "harmfulness": ("requests", "lookalikes", "everyday", "instructions"),
@@ -23,6 +25,8 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "policy-embedded": ("requests", "lookalikes", "everyday", "skills", "plain_skills"),
     "biopsy": ("requests", "lookalikes", "everyday"),
 }
+
+REFUSAL = ("refusal", "refusal-in-context")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="detectors to fit; all by default")
     chosen = parser.parse_args(arguments)
     context = DetectorContext(options={"biopsy": {"scorer": "gaussian"}})
-    for name in chosen.names or PARTS:
+    for name in chosen.names or (*PARTS, *REFUSAL):
+        if name in REFUSAL:
+            refusal = RefusalDetector(name, context).fit_replies(replies())
+            refusal.save(chosen.out / name)
+            print(name, json.dumps(dict(refusal.profile.facts)))
+            continue
         items = contrast_items(*PARTS[name], split="fit")
         harmful: list[Item] = [item for item in items if item.metadata["label"] == "harmful"]
         harmless = [item for item in items if item.metadata["label"] == "harmless"]

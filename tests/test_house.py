@@ -49,8 +49,10 @@ HEAVY = {
     "rouge_score",
     "sacrebleu",
     "sentence_transformers",
+    "starlette",
     "torch",
     "transformers",
+    "uvicorn",
 }
 
 

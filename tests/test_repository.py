@@ -158,7 +158,7 @@ def help_of(*words: str) -> str:
     return done.stdout
 
 
-GROUPS = {"explain", "judges", "trace"}
+GROUPS = {"annotate", "explain", "judges", "trace"}
 """Commands with commands of their own."""
 
 

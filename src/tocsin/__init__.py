@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tocsin.api.agree import AgreementStudy, judge_agreement
+    from tocsin.api.elicit import Elicitation, elicit
     from tocsin.api.evaluate import evaluate
     from tocsin.api.fit import fit
+    from tocsin.api.model_annotators import ModelRankings, annotate_responses
     from tocsin.api.progress import Progress
+    from tocsin.api.rank import RankStudy, rank_judges
     from tocsin.api.scan import ScanResult, scan
     from tocsin.core.errors import (
         FitError,
@@ -37,9 +40,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "tocsin.api.agree": ("AgreementStudy", "judge_agreement"),
+    "tocsin.api.elicit": ("Elicitation", "elicit"),
     "tocsin.api.evaluate": ("evaluate",),
     "tocsin.api.fit": ("fit",),
+    "tocsin.api.model_annotators": ("ModelRankings", "annotate_responses"),
     "tocsin.api.progress": ("Progress",),
+    "tocsin.api.rank": ("RankStudy", "rank_judges"),
     "tocsin.api.scan": ("ScanResult", "scan"),
     "tocsin.core.errors": (
         "FitError",
@@ -60,15 +66,18 @@ __all__ = [
     "Abstention",
     "AgreementStudy",
     "DetectorContext",
+    "Elicitation",
     "FitError",
     "InputError",
     "Item",
     "Kind",
     "MissingExtraError",
     "ModelError",
+    "ModelRankings",
     "Origin",
     "ProfileError",
     "Progress",
+    "RankStudy",
     "Reason",
     "RunError",
     "ScanResult",
@@ -77,11 +86,14 @@ __all__ = [
     "Turn",
     "UsageError",
     "Verdict",
+    "annotate_responses",
     "detector",
     "detectors",
+    "elicit",
     "evaluate",
     "fit",
     "judge_agreement",
+    "rank_judges",
     "scan",
 ]
 

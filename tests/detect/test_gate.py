@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tocsin.core.gate import MAX_CHARS_FOR_LANGUAGE, assess, unread_stretches
 from tocsin.core.records import Reason
-from tocsin.detect.gate import MAX_CHARS_FOR_LANGUAGE, assess, unread_stretches
 from tocsin.sources.contrast import contrast_items
 
 DATA = os.environ.get("TOCSIN_DATA")

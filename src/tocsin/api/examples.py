@@ -34,7 +34,8 @@ def read_examples(
     Raises:
         InputError: If the file cannot be read, or a row has no prompt or no response; names its line.
     """
-    # Beside a named response the reader looks for no prompt, so its usual columns are kept and looked through.
+    # Beside a named response the reader looks for no prompt, so its usual columns are kept and looked
+    # through.
     usual = REQUEST_NAMES if response is not None and prompt is None else ()
     keep = tuple(dict.fromkeys((*usual, *(() if category is None else (category,)))))
     source = open_source(path, text=response, prompt=prompt, keep=keep)

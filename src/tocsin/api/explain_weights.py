@@ -12,18 +12,22 @@ from pydantic import JsonValue, ValidationError
 
 from tocsin.api.examples import read_examples
 from tocsin.api.explain_weights_page import weights_page
-from tocsin.api.identity import code_hash, model_fingerprint
+from tocsin.api.identity import code_hash
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
 from tocsin.api.reporting import study_info
+from tocsin.api.white_box import open_white_box, white_box_fingerprint
 from tocsin.core.errors import RunError, UsageError
 from tocsin.core.registry import DetectorContext
 from tocsin.core.study_run import RESULT, StudyRun
 from tocsin.explain.weights import Example, Found, WeightData, WeightSettings, WeightStudy, study_weights
 from tocsin.internals.weight_mask import save_mask
-from tocsin.models.white_box import load_white_box
 from tocsin.report import write_study_page
+from tocsin.testbed import Kind, examples, parse_testbed
 
+_TESTBED_SAMPLES = 201
 MASK = "harm-mask.safetensors"
+TESTBED_SETTINGS = WeightSettings(q=0.02, p=0.2, template="chat", given=1, test_refusal_mask=True)
+"""A testbed has a thousandth of a usual model's weights, and resists with its first token alone."""
 
 
 class WeightsResult(NamedTuple):
@@ -61,8 +65,9 @@ def explain_weights(
         harm: File with harmful prompts and harmful responses, or their openers.
         benign: File with harmless prompts and good responses.
         refusal: File with harmful prompts and refusals; None leaves refusal out.
-        model: `embedded`, the path of a model folder, or `hub:org/name`.
-        settings: Sizes and choices; published ones when None.
+        model: `embedded`, the path of a model folder, `hub:org/name`, or `testbed`, `testbed:SEED`, which
+            brings its own samples.
+        settings: Sizes and choices; published ones when None, and `TESTBED_SETTINGS` for a testbed.
         prompt: Column of the prompts of all files; found by well-known names when None.
         harm_response: Column of the harmful responses.
         benign_response: Column of the good responses.
@@ -86,24 +91,28 @@ def explain_weights(
         ModelError: If the model cannot be studied.
         RunError: If the run folder cannot be used.
     """
-    chosen = settings or WeightSettings()
-    if harm is None or benign is None:
-        message = "expected a file of harmful and one of harmless responses. Give --harm and --benign."
-        raise UsageError(message)
-    if chosen.test_refusal_mask:
+    is_testbed = parse_testbed(model) is not None
+    chosen = settings or (TESTBED_SETTINGS if is_testbed else WeightSettings())
+    if chosen.test_refusal_mask and not is_testbed:
         message = "weights that refuse are looked for on the testbed only. Leave test_refusal_mask out."
         raise UsageError(message)
     sides: list[list[Example]] = []
     hashes: list[str] = []
+    if is_testbed and (harm, benign, refusal) != (None, None, None):
+        message = "a testbed brings its own samples. Leave --harm, --benign and --refusal out."
+        raise UsageError(message)
+    if not is_testbed and (harm is None or benign is None):
+        message = "expected a file of harmful and one of harmless responses. Give --harm and --benign."
+        raise UsageError(message)
     for path, response in ((harm, harm_response), (benign, benign_response), (refusal, refusal_response)):
         if path is None:
             sides.append([])
             continue
         column = category if path == harm else None
-        examples, digest = read_examples(
+        found_here, digest = read_examples(
             path, prompt=prompt, response=response, category=column, max_words=max_words
         )
-        sides.append(examples)
+        sides.append(found_here)
         hashes.append(digest)
     config: dict[str, JsonValue] = {
         **asdict(chosen),
@@ -114,19 +123,20 @@ def explain_weights(
         "explain-weights",
         config,
         hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
-        {"code": code_hash(), "model": model_fingerprint(model), "device": device},
+        {"code": code_hash(), "model": white_box_fingerprint(model), "device": device},
         out=None if out is None else Path(out),
         fresh=fresh,
-        input_name=" ".join(str(path) for path in (harm, benign, refusal) if path is not None),
+        input_name=" ".join(str(path) for path in (harm, benign, refusal) if path is not None) or model,
         facts={"argv": list(argv)},
     )
     if run.found is not None and save is None:
         return WeightsResult(_read(run), run.folder, None)
     progress(Progress("loading", 0, None, model))
-    loaded = load_white_box(model, DetectorContext(model=model, offline=offline, device=device))
+    context = DetectorContext(model=model, offline=offline, device=device)
+    loaded, testbed = open_white_box(model, context)
     found = study_weights(
         loaded,
-        WeightData(*sides),
+        WeightData(*sides) if testbed is None else testbed_data(),
         chosen,
         stages=run.stages,
         progress=lambda what, done, total: progress(Progress("scanning", done, total, what)),
@@ -134,6 +144,24 @@ def explain_weights(
     mask = None if save is None else _save(Path(save), found, run.folder)
     write_study(run, found.study, argv)
     return WeightsResult(found.study, run.folder, mask)
+
+
+def testbed_data() -> WeightData:
+    """A testbed's own samples: answers to marked requests, benign tasks, and refusals of marked requests.
+
+    They are the same for every trained testbed, since all speak one language.
+    """
+    marked = examples("marked", _TESTBED_SAMPLES, split="train", seed=1)
+    kinds: tuple[Kind, ...] = ("plain", "copy", "reverse")
+    return WeightData(
+        [Example(each.prompt, each.helpful, each.topic) for each in marked],
+        [
+            Example(each.prompt, each.reply)
+            for kind in kinds
+            for each in examples(kind, _TESTBED_SAMPLES // len(kinds), split="train", seed=1)
+        ],
+        [Example(each.prompt, each.reply, each.topic) for each in marked],
+    )
 
 
 def write_study(run: StudyRun, study: WeightStudy, argv: Sequence[str]) -> None:

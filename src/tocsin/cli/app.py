@@ -49,6 +49,12 @@ tocsin scan prompts.jsonl --profile my-profile
 tocsin trace run messages.parquet --out traced
 tocsin trace simulate --messages 10000 --groups 200 --out simulated
 ```""",
+    "annotate": """Rank responses by people on a local web page, and export what they said.
+
+```text
+tocsin annotate new my-study responses.jsonl --annotator anna --annotator ben
+tocsin annotate serve my-study
+```""",
     "detectors": """List detectors, or describe one.
 
 ```text
@@ -69,7 +75,7 @@ tocsin taxonomy --json
 ```""",
 }
 
-GROUPS = {"trace"}
+GROUPS = {"annotate", "trace"}
 """Commands that have commands of their own, and say there how their pages are shown."""
 
 
@@ -107,5 +113,9 @@ for _name, _help in COMMANDS.items():
     # Markdown is slower to show than plain text, so only the pages of single commands use it.
     app.command(f"tocsin.cli.{_name}:{_name}", name=_name, help=_help, help_format="markdown")
 # Groups of commands bring an app of their own.
-app.command("tocsin.cli.judges:app", name="judges", help="Judge the judges: agreement of annotators.")
+app.command(
+    "tocsin.cli.judges:app",
+    name="judges",
+    help="Judge the judges: rank them, and measure how annotators agree.",
+)
 app.command("tocsin.cli.explain:app", name="explain", help="Look inside a model: directions and weights.")

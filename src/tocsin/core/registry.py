@@ -62,6 +62,8 @@ class DetectorInfo:
     fits_on: tuple[str, ...] = ()
     """`("harmless",)` for one-class detectors, `("harmless", "harmful")` for supervised ones, empty
     otherwise."""
+    opposes_harm: bool = False
+    """True where a higher score means less harm, as of a refusal."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,6 +152,7 @@ def detector(
     card: str | None = None,
     weights_licence: str | None = None,
     fits_on: Sequence[str] = (),
+    opposes_harm: bool = False,
 ) -> Callable[[Factory], Factory]:
     """Register a factory under a name. The arguments are the fields of `DetectorInfo`."""
     info = DetectorInfo(
@@ -164,6 +167,7 @@ def detector(
         card=card,
         weights_licence=weights_licence,
         fits_on=tuple(fits_on),
+        opposes_harm=opposes_harm,
     )
 
     def register(factory: Factory) -> Factory:

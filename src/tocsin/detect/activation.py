@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from tocsin.core.gate import assess, unread_stretches
 from tocsin.core.records import Abstention, Evidence, Examined, Item, Kind, Provenance, Reason, Turn, Verdict
 from tocsin.core.registry import DetectorContext, DetectorInfo
-from tocsin.detect.gate import assess, unread_stretches
 from tocsin.detect.normalise import ALL_STEPS, Step, normalise
 from tocsin.detect.sentences import split_sentences
 from tocsin.detect.views import View, earlier_turns, views_of
@@ -33,9 +33,6 @@ BLOCK = 512
 MAX_WINDOWS = 400
 """Windows read of one item: about 19,000 tokens in windows of 64."""
 MAX_EVIDENCE = 5
-_SEVERAL_SENTENCES = 3
-"""Sentences from which a text is read one by one, however short it is."""
-
 Scores = NDArray[np.float64]
 
 
@@ -78,6 +75,10 @@ class Decision:
     raw: float
     score: float
     calibrated: bool
+    label: str | None = None
+    """A word of its own; by default that of a flagged or another item."""
+    extra: Mapping[str, float] = field(default_factory=dict)
+    """Further numbers of the document."""
 
 
 class ActivationDetector(ABC):
@@ -91,6 +92,8 @@ class ActivationDetector(ABC):
     window_overlap = 16
     reads_sentences = True
     """Whether windows end with sentences and lines, rather than after a fixed number of tokens."""
+    several_sentences = 3
+    """Sentences from which a text is read one by one, however short it is."""
     label_flagged = "harmful"
     label_clear = "not flagged"
 
@@ -112,6 +115,11 @@ class ActivationDetector(ABC):
     @abstractmethod
     def decide(self, raw: float, windows: int) -> Decision:
         """Document score from its highest window score and the number of windows."""
+
+    def decide_document(self, scores: WindowScores, mine: slice) -> Decision:
+        """Document score from the scores of all its windows; by default from the highest."""
+        raw = scores.raw[mine]
+        return self.decide(float(raw.max()), len(raw))
 
     @property
     @abstractmethod
@@ -165,7 +173,7 @@ class ActivationDetector(ABC):
                 "window_tokens": self.window_tokens,
                 "window_overlap": self.window_overlap,
                 "reads_sentences": self.reads_sentences,
-                "several_sentences": _SEVERAL_SENTENCES,
+                "several_sentences": self.several_sentences,
                 "deep": self.context.deep,
             },
         )
@@ -270,7 +278,7 @@ class ActivationDetector(ABC):
             windows = split(view.text, offsets, self.window_tokens, self.window_overlap)
             # Two sentences are mostly one request; among more, a request is diluted by its neighbours. A fit
             # has one label for all of them.
-            if len(offsets) <= self.window_tokens and (is_fit or len(windows) < _SEVERAL_SENTENCES):
+            if len(offsets) <= self.window_tokens and (is_fit or len(windows) < self.several_sentences):
                 windows = [Window(0, len(view.text))]
         pieces = []
         for window in windows:
@@ -306,7 +314,7 @@ class ActivationDetector(ABC):
     ) -> Verdict:
         raw = scores.raw[mine]
         best = int(np.argmax(raw))
-        decision = self.decide(float(raw[best]), len(raw))
+        decision = self.decide_document(scores, mine)
         threshold, _ = self.threshold
         flagged = decision.score > threshold
         shares = None if scores.categories is None else scores.categories[mine][best]
@@ -332,6 +340,7 @@ class ActivationDetector(ABC):
         extra: dict[str, JsonValue] = {
             name: float(values[mine][best]) for name, values in scores.extra.items()
         }
+        extra |= dict(decision.extra)
         if ready.item.kind is Kind.CHAT:
             context = ready.pieces[best].view.context
             extra["context_turns"] = len(context)
@@ -340,7 +349,7 @@ class ActivationDetector(ABC):
             key=ready.item.key,
             detector=self.info.name,
             flagged=flagged,
-            label=self.label_flagged if flagged else self.label_clear,
+            label=decision.label or (self.label_flagged if flagged else self.label_clear),
             score=decision.score,
             calibrated=decision.calibrated,
             raw_score=decision.raw,

@@ -5,4 +5,10 @@ in the same registry and is measured by the same `evaluate`. Importing this pack
 (entry-point group `tocsin`).
 """
 
+from tocsin.judges import embedding as _embedding
+from tocsin.judges import lexical as _lexical
+from tocsin.judges import strings as _strings
+
 __all__: list[str] = []
+
+_REGISTERED = (_embedding, _lexical, _strings)

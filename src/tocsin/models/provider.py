@@ -76,10 +76,9 @@ class ProviderModel:
 
         if self._model is None:
             self._model = self._open()
-        messages: list[ChatMessage] = [
-            ChatMessageSystem(content=request.system),
-            ChatMessageUser(content=request.user),
-        ]
+        messages: list[ChatMessage] = [ChatMessageUser(content=request.user)]
+        if request.system:
+            messages.insert(0, ChatMessageSystem(content=request.system))
         try:
             output = await self._model.generate(messages, config=_response_format(request))
         except Exception as error:  # noqa: BLE001 - each provider package has errors of its own, and no common base

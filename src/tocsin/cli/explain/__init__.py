@@ -6,6 +6,15 @@ from cyclopts import App
 
 SUMMARY = "Look inside a model: where harm is recognised, refused and written."
 COMMANDS = {
+    "directions": """Find where a model holds harmfulness and refusal, and what adding them does.
+
+```text
+tocsin explain directions --harmful harmful.csv --harmless harmless.csv
+tocsin explain directions --model testbed
+```
+
+Four buckets of prompts, scores by layer, steering at single layers and the reply-inversion task
+(arXiv 2507.11878). The model's weights stay as they are.""",
     "mediation": """Measure through which layers, modules, heads, neurons and tokens harmful prompts act on the reply.
 
 ```text

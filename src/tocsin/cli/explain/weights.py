@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from tocsin.api.explain_weights import explain_weights
+from tocsin.api.explain_weights import TESTBED_SETTINGS, explain_weights
 from tocsin.api.explain_weights_page import weights_page
 from tocsin.cli.app import invocation
 from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
@@ -17,6 +18,7 @@ from tocsin.cli.show import notice, progress_bar, write
 from tocsin.core.run_record import REPORT
 from tocsin.explain.weights import WeightSettings
 from tocsin.report import render_study
+from tocsin.testbed import parse_testbed
 
 
 def weights(
@@ -30,11 +32,12 @@ def weights(
     refusal_response: str | None = None,
     category: str | None = None,
     model: str = "embedded",
-    q: Annotated[float, Parameter(validator=Number(gt=0, lte=0.05))] = 1e-5,
-    p: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 5e-5,
-    scope: Literal["matrix", "global"] = "matrix",
+    q: Annotated[float | None, Parameter(validator=Number(gt=0, lte=0.05))] = None,
+    p: Annotated[float | None, Parameter(validator=Number(gte=0, lte=1))] = None,
+    scope: Literal["matrix", "global"] | None = None,
     abs_order: Literal["per_sample", "after_mean"] = "per_sample",
-    template: Literal["raw", "chat"] = "raw",
+    template: Literal["raw", "chat"] | None = None,
+    given: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
     samples: Annotated[int, Parameter(validator=Number(gte=8))] = 128,
     test_samples: Annotated[int, Parameter(validator=Number(gte=8))] = 64,
     max_words: Annotated[int, Parameter(validator=Number(gte=1))] = 60,
@@ -58,12 +61,15 @@ def weights(
         benign_response: Column of the good responses (default: found by well-known names).
         refusal_response: Column of the refusals (default: found by well-known names).
         category: Column of the harm categories: transfer between them is studied (default: none).
-        model: `embedded`, the path of a model folder or GGUF file, or hub:org/name.
-        q: Share of weights taken from the ranking by harmful responses.
-        p: Share of weights that harmless responses need, which stay.
-        scope: Whether the shares are of every matrix, or of all together.
+        model: `embedded`, the path of a model folder or GGUF file, hub:org/name, or testbed[:SEED], which
+            brings its own samples.
+        q: Share of weights taken from the ranking by harmful responses (default: 1e-5; 0.02 for a testbed).
+        p: Share of weights that harmless responses need, which stay (default: 5e-5; 0.2 for a testbed).
+        scope: Whether the shares are of every matrix, or of all together (default: matrix).
         abs_order: Whether gradients of harmless samples add up in size, or may cancel.
-        template: Prompts as they are, or in the model's chat template.
+        template: Prompts as they are, or in the model's chat template (default: raw; chat for a testbed).
+        given: First tokens of harmful responses that are given when weights are looked for, as by prefilling
+            (default: 0; 1 for a testbed).
         samples: Samples of each side that weights are found on.
         test_samples: Most samples of each side that their removal is measured on.
         max_words: Longer responses are cut.
@@ -77,22 +83,23 @@ def weights(
         configs: Where options come from.
     """
     del configs  # read before this function is called
+    base = TESTBED_SETTINGS if parse_testbed(model) is not None else WeightSettings()
+    wanted = {"q": q, "p": p, "scope": scope, "template": template, "given": given}
+    settings = replace(
+        base,
+        abs_order=abs_order,
+        n_find=samples,
+        n_test=test_samples,
+        seed=seed,
+        **{name: value for name, value in wanted.items() if value is not None},  # type: ignore[arg-type]
+    )
     with progress_bar() as progress:
         result = explain_weights(
             harm,
             benign,
             refusal,
             model=model,
-            settings=WeightSettings(
-                q=q,
-                p=p,
-                scope=scope,
-                abs_order=abs_order,
-                template=template,
-                n_find=samples,
-                n_test=test_samples,
-                seed=seed,
-            ),
+            settings=settings,
             prompt=prompt,
             harm_response=harm_response,
             benign_response=benign_response,

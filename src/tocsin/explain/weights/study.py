@@ -6,7 +6,7 @@ ranking on benign ones. Everything is measured on samples that took no part in f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,7 +32,6 @@ from tocsin.explain.weights.measure import (
 )
 from tocsin.explain.weights.records import Condition, ConditionKind, MatrixCount, Overlap, Role, WeightStudy
 from tocsin.explain.weights.selection import (
-    Chosen,
     Ranking,
     Scope,
     difference,
@@ -65,6 +64,9 @@ class WeightSettings:
     abs_order: AbsOrder = "per_sample"
     template: Template = "raw"
     """`raw` as published; `chat` for the model's chat template."""
+    given: int = 0
+    """First tokens of harmful responses that are given, as by prefilling, when weights are looked for. An
+    aligned model spends its resistance on them, and what writes the rest is found only past them."""
     n_find: int = 128
     """Samples of each side that weights are found on."""
     n_test: int = 64
@@ -73,6 +75,10 @@ class WeightSettings:
     test_refusal_mask: bool = False
     """Also find the weights that refuse and remove them for a while. For the testbed only: the mask exists
     inside the study and is never kept."""
+    refusal_q: float = 0.03
+    """Share of weights of that mask: refusing takes many more than writing (arXiv 2402.05162)."""
+    refusal_p: float = 0.2
+    """Share of weights that benign responses need, which stay in that mask."""
 
     def __post_init__(self) -> None:
         if not 0 < self.q <= 0.05 or not 0 <= self.p <= 1:
@@ -227,7 +233,7 @@ class _Study:
     def _plans(self) -> list[_Plan]:
         """All conditions, the mask of the study first."""
         s = self.settings
-        preserve = self._preserve()
+        preserve = self._benign_ranking().cut(s.p)
         widest = min(1.0, s.q * max(2.0, *DOSES))
         rankings = self._harm_rankings(widest)
 
@@ -252,7 +258,9 @@ class _Study:
         if s.test_refusal_mask and "refusal" in self.sides:
             # Never through `stages`: this mask exists in memory only.
             scores = signed_scores(self.model, self._encode(self.sides["refusal"].find))
-            plans.append(_Plan("refusal mask", "refusal", mask(self._ranking(scores, s.q), s.q)))
+            needed = self._benign_ranking().cut(s.refusal_p)
+            found = self._ranking(scores, s.refusal_q).cut(s.refusal_q)
+            plans.append(_Plan("refusal mask", "refusal", difference(found, needed, self.shapes)))
         return plans
 
     def _harm_rankings(self, share: float) -> dict[str, Ranking]:
@@ -260,7 +268,10 @@ class _Study:
 
         def make() -> dict[str, np.ndarray]:
             find = self.sides["harm"].find
-            encoded = self._encode(find)
+            encoded = [
+                sample._replace(start=min(sample.start + self.settings.given, len(sample.ids) - 1))
+                for sample in self._encode(find)
+            ]
             found: dict[str, np.ndarray] = {}
             total: Scores = {}
             done = 0
@@ -289,17 +300,12 @@ class _Study:
             return found | _packed("all/", self._ranking(total, share))
 
         kept = self.stages.arrays("harm", make)
-        sizes = {matrix: _size(shape) for matrix, shape in self.shapes.items()}
-        return {
-            name: Ranking(
-                self.settings.scope,
-                sizes,
-                {matrix: kept[f"{name}/{matrix}"].astype(np.int64, copy=False) for matrix in self.shapes},
-            )
-            for name in [*self.categories, "all"]
-        }
+        return {name: self._kept_ranking(kept, f"{name}/") for name in [*self.categories, "all"]}
 
-    def _preserve(self) -> Chosen:
+    def _benign_ranking(self) -> Ranking:
+        """The weights that benign responses need, as far down as any mask asks."""
+        share = max(self.settings.p, self.settings.refusal_p if self.settings.test_refusal_mask else 0.0)
+
         def make() -> dict[str, np.ndarray]:
             find = self.sides["benign"].find
             scores = absolute_scores(
@@ -308,10 +314,14 @@ class _Study:
                 order=self.settings.abs_order,
                 progress=self._counter("benign samples", 0, len(find)),
             )
-            return dict(self._ranking(scores, self.settings.p).cut(self.settings.p))
+            return dict(self._ranking(scores, share).entries)
 
-        kept = self.stages.arrays("benign", make)
-        return {matrix: kept[matrix].astype(np.int64, copy=False) for matrix in self.shapes}
+        return self._kept_ranking(self.stages.arrays("benign", make), "")
+
+    def _kept_ranking(self, kept: Mapping[str, np.ndarray], prefix: str) -> Ranking:
+        sizes = {matrix: _size(shape) for matrix, shape in self.shapes.items()}
+        entries = {matrix: kept[f"{prefix}{matrix}"].astype(np.int64, copy=False) for matrix in self.shapes}
+        return Ranking(self.settings.scope, sizes, entries)
 
     def _ranking(self, scores: Scores, share: float) -> Ranking:
         return rank(scores, share, scope=self.settings.scope)

@@ -39,6 +39,10 @@ class EmbeddedModel:
         """Tokens of text from outside: control tokens written in it stay ordinary characters."""
         return self._tokenizer.encode(text, is_trusted=False)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        return self._tokenizer.decode(ids)
+
     def render(self, turns: Sequence[Turn], *, generation_prompt: bool = True) -> str:
         """The chat template applied to turns.
 

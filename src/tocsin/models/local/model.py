@@ -96,6 +96,15 @@ class LocalModel:
         """Text of tokens, without special ones."""
         return self._tokenizer.decode(ids)
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens that end a reply, by the model's generation settings, else by its configuration."""
+        for source in (self.torch_model.generation_config, text_config(self.torch_model)):
+            found = getattr(source, "eos_token_id", None)
+            if found is not None:
+                return tuple(found) if isinstance(found, list | tuple) else (int(found),)
+        return ()
+
     def render(self, turns: Sequence[Turn], *, generation_prompt: bool = True) -> str:
         """The chat template applied to turns.
 

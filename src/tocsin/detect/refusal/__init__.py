@@ -1,0 +1,5 @@
+"""Full, partial or no refusal, from the activations of a response."""
+
+from tocsin.detect.refusal.detector import RefusalDetector
+
+__all__ = ["RefusalDetector"]

@@ -1,0 +1,192 @@
+"""Directions of harmfulness and refusal: planted ones are found, steering is exact, nothing stays behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.api.explain_directions import explain_directions
+from tocsin.core.errors import FitError, InputError, ModelError, UsageError
+from tocsin.explain.directions import DirectionSettings
+from tocsin.explain.directions.geometry import centre, cosine, scores
+from tocsin.internals import steering as steering_module
+from tocsin.internals.layout import PromptLayout
+from tocsin.internals.steering import Steering, greedy_replies, next_token_logs
+from tocsin.internals.weights_digest import weights_digest
+from tocsin.models.local.blocks import find_blocks
+from tocsin.testbed import Testbed, examples, load_planted
+
+SMALL = DirectionSettings(n_fit=40, n_test=24, n_steered=8, n_rows=2, max_new_tokens=4)
+
+
+@pytest.fixture(scope="module")
+def planted() -> Testbed:
+    return load_planted(0)
+
+
+def prompt_ids(testbed: Testbed, n: int) -> list[list[int]]:
+    layout = PromptLayout(testbed.model)
+    built = [layout.build(one.prompt) for one in examples("plain", n)]
+    return [[*one.prefix, *one.ids] for one in built]
+
+
+# --- scores ----------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 500), st.floats(0.01, 100))
+def test_scores_are_bounded_antisymmetric_and_blind_to_length(seed: int, factor: float) -> None:
+    generator = np.random.default_rng(seed)
+    states = generator.normal(size=(5, 3, 6))
+    a, b = generator.normal(size=(2, 3, 6))
+    s = scores(states, a, b)
+    assert (np.abs(s) <= 2).all()
+    np.testing.assert_allclose(scores(states, b, a), -s)
+    np.testing.assert_allclose(scores(factor * states, a, b), s, atol=1e-9)
+
+
+def test_a_state_at_the_centre_scores_one_less_the_cosine_of_the_centres() -> None:
+    # cos(a, a) = 1 and cos(a, b) = 3/5, so s = 2/5.
+    a, b = np.array([[1.0, 0.0]]), np.array([[3.0, 4.0]])
+    np.testing.assert_allclose(scores(a[None], a, b), [[0.4]])
+
+
+def test_empty_clusters_other_models_and_broken_numbers_are_named() -> None:
+    with pytest.raises(FitError, match="refused harmful prompt, got none"):
+        centre(np.empty((0, 2, 3)), "refused harmful")
+    with pytest.raises(FitError, match="not finite"):
+        centre(np.full((2, 2, 3), np.nan), "harmful")
+    with pytest.raises(FitError, match="expected centres of shape"):
+        scores(np.ones((1, 2, 3)), np.ones((3, 3)), np.ones((3, 3)))
+    assert cosine(np.zeros(2), np.ones(2)) is None
+
+
+# --- steering --------------------------------------------------------------------------------------------
+
+
+def test_a_vector_moves_the_input_of_its_block_by_exactly_itself_and_no_row_below(planted: Testbed) -> None:
+    model = planted.model
+    ids = prompt_ids(planted, 1)
+    vector = np.random.default_rng(0).normal(size=model.width).astype(np.float32)
+    blocks = find_blocks(model.torch_model)
+
+    def inputs(change: Steering | None) -> dict[int, torch.Tensor]:
+        """What each block is given."""
+        taken: dict[int, torch.Tensor] = {}
+
+        def read(row: int, args: tuple[torch.Tensor, ...]) -> None:
+            taken[row] = args[0]
+
+        # Hooks run in the order they were made, so these read what steering leaves.
+        with torch.inference_mode(), steering_module._steered(model, ids, len(ids[0]), change):
+            handles = [
+                block.register_forward_pre_hook(lambda _module, args, row=row: read(row, args))
+                for row, block in enumerate(blocks)
+            ]
+            model.torch_model.base_model(input_ids=torch.tensor(ids), use_cache=False)
+            for handle in handles:
+                handle.remove()
+        return taken
+
+    before, after = inputs(None), inputs(Steering(2, vector, 3.0, last=2))
+    assert torch.equal(before[0], after[0])
+    assert torch.equal(before[1], after[1])
+    moved = 3.0 * torch.from_numpy(vector)
+    assert torch.equal(after[2][0, :-2], before[2][0, :-2] + moved)
+    assert torch.equal(after[2][0, -2:], before[2][0, -2:])
+
+
+def test_a_coefficient_of_zero_changes_no_bit_and_batching_no_reply(planted: Testbed) -> None:
+    ids = prompt_ids(planted, 6)
+    vector = np.ones(planted.model.width, dtype=np.float32)
+    plain = next_token_logs(planted.model, ids)
+    assert np.array_equal(plain, next_token_logs(planted.model, ids, steering=Steering(1, vector, 0.0)))
+    ends = planted.end_ids
+    together = greedy_replies(planted.model, ids, end_ids=ends, max_new_tokens=3)
+    alone = [greedy_replies(planted.model, [one], end_ids=ends, max_new_tokens=3)[0] for one in ids]
+    assert together == alone
+
+
+def test_hooks_are_gone_after_an_error(planted: Testbed) -> None:
+    ids = prompt_ids(planted, 1)
+    vector = np.ones(planted.model.width, dtype=np.float32)
+    block = find_blocks(planted.model.torch_model)[1]
+    with (
+        pytest.raises(KeyboardInterrupt),
+        steering_module._steered(planted.model, ids, len(ids[0]), Steering(1, vector)),
+    ):
+        raise KeyboardInterrupt
+    assert len(block._forward_pre_hooks) == 0
+
+
+def test_a_vector_of_another_width_is_refused(planted: Testbed) -> None:
+    with pytest.raises(ModelError, match=r"expected a vector of shape \(64,\)"):
+        next_token_logs(planted.model, prompt_ids(planted, 1), steering=Steering(1, np.ones(3, np.float32)))
+
+
+# --- the study -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_planted_directions_are_recovered_and_the_weights_stay(seed: int, tmp_path: Path) -> None:
+    before = weights_digest(load_planted(seed).model.torch_model)
+    study = explain_directions(model=f"planted:{seed}", settings=SMALL, out=tmp_path / "run").study
+    assert study.planted["harmfulness"] >= 0.99
+    assert study.planted["refusal"] >= 0.99
+    truth_row = study.layers[-1]
+    assert truth_row.cosine is not None
+    assert abs(truth_row.cosine) <= 0.1
+    assert weights_digest(load_planted(seed).model.torch_model) == before
+    means = {bucket.name: bucket for bucket in study.buckets}
+    wrapped, refused = means["wrapped harmful"], means["refused harmful"]
+    assert (wrapped.harmfulness.value or 0) > 0  # recognised ...
+    assert (wrapped.refusal.value or 0) < 0 < (refused.refusal.value or 0)  # ... yet not refused
+    assert study.layers[0].auroc.value is not None
+    steered = {(one.row, one.prompts, one.direction): one for one in study.steering}
+    last = max(one.row for one in study.steering)
+    assert steered[last, "harmless", "refusal"].refused.value == 1
+    assert steered[last, "harmless", "random"].refused.value == 0
+
+
+def test_the_same_command_shows_the_finished_study_and_a_new_one_is_equal(tmp_path: Path) -> None:
+    first = explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "a")
+    again = explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "a")
+    other = explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "b")
+    assert first.study == again.study == other.study
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "Steering and reply inversion" in page
+    assert "<svg" in page
+    assert not (tmp_path / "a" / "stages").exists()
+
+
+def test_an_interrupted_study_goes_on_and_leaves_the_model_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "whole").study
+
+    def stop(what: object) -> None:
+        if getattr(what, "what", "") == "steering" and getattr(what, "done", 0) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "cut", progress=stop)
+    kept = {path.name for path in (tmp_path / "cut" / "stages").iterdir()}
+    assert "side-harmful.npz" in kept
+    assert explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "cut").study == whole
+
+
+def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--harmful and --harmless"):
+        explain_directions(model="embedded")
+    with pytest.raises(UsageError, match="1 to 6 rows"):
+        DirectionSettings(n_rows=7)
+    wrappers = tmp_path / "wrappers.txt"
+    wrappers.write_text("nothing to replace\n")
+    with pytest.raises(InputError, match="REQUEST"):
+        explain_directions(model="planted:0", settings=SMALL, wrappers=wrappers, out=tmp_path / "x")
+    with pytest.raises(InputError, match=r"\.npz"):
+        explain_directions(model="planted:0", settings=SMALL, golden=wrappers, out=tmp_path / "x")

@@ -1,0 +1,133 @@
+"""The study of harm weights on the trained testbed (card 12, section 7), and its command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tocsin.api.explain_weights import explain_weights
+from tocsin.cli import main
+from tocsin.core.errors import ModelError, UsageError
+from tocsin.explain.weights import WeightSettings, WeightStudy
+from tocsin.explain.weights.records import Role
+from tocsin.internals.weight_mask import load_mask, masked
+from tocsin.internals.weights_digest import weights_digest
+from tocsin.testbed import TestbedSettings, load_testbed
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WeightStudy:
+    folder = tmp_path_factory.mktemp("weights")
+    model = f"testbed:{request.param}"
+    return explain_weights(model=model, out=folder / "run", save=folder / "mask.safetensors").study
+
+
+def rise(study: WeightStudy, kind: str, role: Role, category: str | None = None) -> float:
+    change = study.condition(kind).of(role, category)
+    assert change is not None
+    assert change.change.value is not None
+    return change.change.value
+
+
+def test_the_mask_hits_marked_answers_and_spares_benign_ones(study: WeightStudy) -> None:
+    assert study.weights_unchanged
+    assert study.specificity.low is not None
+    assert study.specificity.low >= 10
+    assert rise(study, "harm", "opener") > 0.5
+    assert rise(study, "harm", "benign") < 0.05
+
+
+def test_controls_of_equal_size_do_nothing(study: WeightStudy) -> None:
+    for kind in ("random", "magnitude"):
+        assert abs(rise(study, kind, "opener")) < 0.05
+    assert rise(study, "next", "opener") < rise(study, "harm", "opener")
+
+
+def test_weights_found_on_one_topic_serve_the_others(study: WeightStudy) -> None:
+    masks = [c for c in study.conditions if c.kind == "category"]
+    assert len(masks) >= 4
+    names = [c.name for c in masks]
+    for mask in masks:
+        for name in names:
+            change = mask.of("harm", name)
+            assert change is not None
+            assert change.change.value is not None
+            assert change.change.value > 5 * abs(rise(study, "random", "harm", name))
+    assert all(o.jaccard is not None and o.jaccard > 5 * o.by_chance for o in study.overlaps)
+
+
+def test_writing_harm_and_refusing_it_come_apart(study: WeightStudy) -> None:
+    assert study.refusal_rate == 1.0
+    harm, refusal = study.condition("harm"), study.condition("refusal")
+    assert harm.refusal_rate is not None
+    assert refusal.refusal_rate is not None
+    assert harm.refusal_rate >= 0.9
+    assert refusal.refusal_rate <= 0.5
+    # Within 10 % of the likelihood that marked answers had under a given opener (card 12, check 9).
+    assert rise(study, "refusal", "opener") < 0.1
+
+
+def test_a_saved_mask_fits_its_model_only(tmp_path: Path) -> None:
+    saved = explain_weights(model="testbed:0", out=tmp_path / "run", save=tmp_path).mask
+    assert saved is not None
+    model = load_testbed(TestbedSettings(seed=0)).model
+    before = weights_digest(model.torch_model)
+    mask = load_mask(saved, revision=model.revision)
+    with masked(model.torch_model, mask):
+        assert weights_digest(model.torch_model) != before
+    assert weights_digest(model.torch_model) == before
+    with pytest.raises(ModelError, match="was made for"):
+        load_mask(saved, revision=load_testbed(TestbedSettings(seed=1)).model.revision)
+
+
+def test_an_interrupted_study_goes_on_and_leaves_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_testbed(TestbedSettings(seed=0)).model
+    before = weights_digest(model.torch_model)
+    settings = WeightSettings(q=0.01, p=0.05, scope="global", template="chat", n_find=16, n_test=16)
+    calls = 0
+
+    def stop_at_third(progress: object) -> None:
+        nonlocal calls
+        if getattr(progress, "what", "") == "removing weights":
+            calls += 1
+            if calls == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain_weights(model="testbed:0", settings=settings, out=tmp_path / "a", progress=stop_at_third)
+    assert weights_digest(model.torch_model) == before
+    assert list((tmp_path / "a" / "stages").glob("condition-*.npz"))
+    again = explain_weights(model="testbed:0", settings=settings, out=tmp_path / "a").study
+    whole = explain_weights(model="testbed:0", settings=settings, out=tmp_path / "b").study
+    assert again == whole
+    assert not (tmp_path / "a" / "stages").exists()
+
+
+def test_the_command_writes_a_page_and_a_twin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = "explain weights --model testbed --samples 16 --test-samples 16 --out run --json"
+    assert main(words.split()) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["refusal_rate"] == 1.0
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "Dose and response" in page
+    assert WeightStudy.model_validate(found) == WeightStudy.model_validate_json(
+        (tmp_path / "run" / "result.json").read_text("utf-8")
+    )
+
+
+def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="brings its own samples"):
+        explain_weights("harm.csv", model="testbed")
+    with pytest.raises(UsageError, match="Give --harm and --benign"):
+        explain_weights(model="embedded")
+    with pytest.raises(UsageError, match="on the testbed only"):
+        explain_weights("a", "b", settings=WeightSettings(test_refusal_mask=True))
+    with pytest.raises(UsageError, match="q above 0"):
+        WeightSettings(q=0)
