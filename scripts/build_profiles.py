@@ -26,7 +26,7 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "biopsy": ("requests", "lookalikes", "everyday"),
 }
 
-REFUSAL = ("refusal", "refusal-in-context")
+REFUSAL = "refusal"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="detectors to fit; all by default")
     chosen = parser.parse_args(arguments)
     context = DetectorContext(options={"biopsy": {"scorer": "gaussian"}})
-    for name in chosen.names or (*PARTS, *REFUSAL):
-        if name in REFUSAL:
-            refusal = RefusalDetector(name, context).fit_replies(replies())
+    for name in chosen.names or (*PARTS, REFUSAL):
+        if name == REFUSAL:
+            refusal = RefusalDetector(context).fit_replies(replies())
             refusal.save(chosen.out / name)
             print(name, json.dumps(dict(refusal.profile.facts)))
             continue

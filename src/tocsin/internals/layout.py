@@ -17,7 +17,7 @@ from tocsin.core.errors import ModelError
 from tocsin.core.records import Turn
 from tocsin.models.base import ActivationModel, Encoded
 
-Template = Literal["chat", "raw", "continued"]
+Template = Literal["chat", "raw"]
 
 _MARKER = re.compile(r"TOCSIN0TURN(\d+)END")
 # Beginnings that tokenizers treat differently after the template's last characters.
@@ -68,8 +68,7 @@ class PromptLayout:
     Args:
         model: Gives tokens and template.
         template: `chat` for the model's own chat template; `raw` for the bare text after the tokenizer's own
-            start token, if it has one (card 17); `continued` for the bare text after the bare texts of
-            earlier turns, each on a line of its own.
+            start token, if it has one (card 17).
 
     Raises:
         ModelError: If the model has no chat template, or one that does not show the user's text exactly once.
@@ -103,13 +102,9 @@ class PromptLayout:
                 "an empty text has no last token; expected at least one character that is not white space."
             )
             raise ModelError(message)
-        if self.template != "chat":
+        if self.template == "raw":
             own = self._model.encode_untrusted(text).ids
-            before = self.prefix
-            if self.template == "continued" and context:
-                earlier = "".join(f"{turn.text.strip()}\n" for turn in context)
-                before = (*before, *self._model.encode_untrusted(earlier).ids)
-            return self._checked(PromptTokens(before, own, 0, len(own) - 1))
+            return self._checked(PromptTokens(self.prefix, own, 0, len(own) - 1))
         parts = self._parts(text, context)
         tokens = self._in_pieces(parts) if self._hold_special_tokens(parts) else self._as_one(parts)
         ids = tokens.ids if with_tail else tokens.ids[: tokens.inst + 1]

@@ -3,30 +3,27 @@
 Every tool keeps a word list for this, and a word list cannot tell an apology from a refusal, a quotation
 from a statement, nor an answer about crime from a sermon. Here each sentence of the response is read by the
 embedded model, and linear read-outs of its hidden states say whether it answers, redirects or refuses; what
-the sentences come to decides. The request is not read, unless `refusal-in-context` is asked for.
+the sentences come to decides. The request is not read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 
-from tocsin.core.records import Abstention, Item, Kind, Turn
-from tocsin.core.registry import Cost, Detector, DetectorContext, Factory, detector, lookup
-from tocsin.detect.activation import Decision, WindowScores
+from tocsin.core.records import Kind
+from tocsin.core.registry import Cost, Detector, DetectorContext, detector, lookup
+from tocsin.detect.activation import BLOCK, Decision, WindowScores
 from tocsin.detect.fitted import FittedDetector
 from tocsin.detect.head_detector import blocks_at, features_of
 from tocsin.detect.normalise import normalise
 from tocsin.detect.profile import Profile
 from tocsin.detect.refusal.fit import fit_refusal
 from tocsin.detect.refusal.head import RefusalHead, numbers_of
-from tocsin.detect.views import View
 from tocsin.internals import Activations, CapturePlan, Position
-from tocsin.internals.layout import Template
 from tocsin.sources.reply_set import Reply
 
 RELATIVE_DEPTHS = (1 / 3, 16 / 30, 22 / 30)
@@ -40,7 +37,6 @@ class RefusalDetector(FittedDetector):
     """Sentence by sentence, then the reply (see `tocsin.detect.refusal.head`).
 
     Args:
-        name: `refusal` or `refusal-in-context`.
         context: As for every detector.
     """
 
@@ -48,15 +44,13 @@ class RefusalDetector(FittedDetector):
     label_flagged = "refuses"
     label_clear = "answers"
 
-    def __init__(self, name: str, context: DetectorContext) -> None:
-        super().__init__(lookup(name).info, context)
-        self._reads_request = name == "refusal-in-context"
+    def __init__(self, context: DetectorContext) -> None:
+        super().__init__(lookup("refusal").info, context)
 
     @property
     def plan(self) -> CapturePlan:
         """Three blocks, last token and mean of a sentence."""
-        template: Template = "continued" if self._reads_request else "raw"
-        return CapturePlan(blocks_at(RELATIVE_DEPTHS, self.model.n_blocks), POSITIONS, template)
+        return CapturePlan(blocks_at(RELATIVE_DEPTHS, self.model.n_blocks), POSITIONS, "raw")
 
     @cached_property
     def head(self) -> RefusalHead:
@@ -101,50 +95,32 @@ class RefusalDetector(FittedDetector):
         Raises:
             FitError: If they do not hold all kinds.
         """
-        texts, contexts = [], []
-        for reply in given:
-            request = (Turn(role="user", text=reply.prompt),) if self._reads_request else ()
-            for part in reply.parts:
-                texts.append(normalise(part.text, self.normalisation))
-                contexts.append(request)
+        texts = [normalise(part.text, self.normalisation) for reply in given for part in reply.parts]
         blocks = [
-            features_of(self.engine.capture(texts[i : i + 512], self.plan, contexts=contexts[i : i + 512]))
-            for i in range(0, len(texts), 512)
+            features_of(self.engine.capture(texts[i : i + BLOCK], self.plan))
+            for i in range(0, len(texts), BLOCK)
         ]
         head, facts = fit_refusal(given, np.concatenate(blocks), seed=self.context.seed)
         self._fitted = Profile(self.info.name, self.version, self.binding, facts, head.tensors())
         self.head = head
         return self
 
-    def _readable(self, item: Item) -> list[View] | Abstention:
-        views = super()._readable(item)
-        if isinstance(views, Abstention) or not self._reads_request or not item.prompt:
-            return views
-        request = Turn(role="user", text=item.prompt)
-        return [replace(view, context=(request,)) for view in views]
-
 
 def _probability(logit: float) -> float:
     return float(1.0 / (1.0 + np.exp(-np.clip(logit, -60, 60))))
 
 
-def _factory(name: str) -> Factory:
-    def build(context: DetectorContext) -> Detector:
-        return RefusalDetector(name, context)
-
-    return build
-
-
-_SUMMARY = "Full, partial or no refusal, read sentence by sentence from the model's activations"
-for _name, _more in (("refusal", ""), ("refusal-in-context", ", with the request before it")):
-    detector(
-        _name,
-        summary=_SUMMARY + _more,
-        kinds={Kind.RESPONSE},
-        languages=LANGUAGES,
-        cost=Cost.FORWARD_PASS,
-        polarity="flagged = the response refuses, in full or in part",
-        threshold_rule="probability of any refusal above 0.5; nothing was chosen on other data than our own",
-        weights_licence="Apache-2.0 (embedded model and profile)",
-        opposes_harm=True,
-    )(_factory(_name))
+@detector(
+    "refusal",
+    summary="Full, partial or no refusal, read sentence by sentence from the model's activations",
+    kinds={Kind.RESPONSE},
+    languages=LANGUAGES,
+    cost=Cost.FORWARD_PASS,
+    polarity="flagged = the response refuses, in full or in part",
+    threshold_rule="probability of any refusal above 0.5; nothing was chosen on other data than our own",
+    weights_licence="Apache-2.0 (embedded model and profile)",
+    opposes_harm=True,
+)
+def refusal(context: DetectorContext) -> Detector:
+    """Build the detector; the shipped profile is used with the embedded model when none is given."""
+    return RefusalDetector(context)
