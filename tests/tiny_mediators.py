@@ -47,7 +47,7 @@ def toy(blocks: int = 4, neurons: int = 64, *, act: str = "relu") -> LlamaForCau
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        embedding = model.get_input_embeddings().weight
+        embedding = model.model.embed_tokens.weight
         embedding[WORDS.index("harm"), HARM] = 1.0
         generator = torch.Generator().manual_seed(1)
         for i in range(5, len(WORDS)):
@@ -57,7 +57,8 @@ def toy(blocks: int = 4, neurons: int = 64, *, act: str = "relu") -> LlamaForCau
         block.input_layernorm = nn.Identity()
         block.post_attention_layernorm = nn.Identity()
     model.model.norm = nn.Identity()
-    return model.train(mode=False)
+    model.train(mode=False)
+    return model
 
 
 def copy_by_attention(model: LlamaForCausalLM, block: int, source: int, target: int, factor: float) -> None:
@@ -69,11 +70,18 @@ def copy_by_attention(model: LlamaForCausalLM, block: int, source: int, target: 
 
 
 def neuron(
-    model: LlamaForCausalLM, block: int, j: int, reads: dict[int, float], bias: float, writes: dict[int, float]
+    model: LlamaForCausalLM,
+    block: int,
+    j: int,
+    reads: dict[int, float],
+    bias: float,
+    writes: dict[int, float],
 ) -> None:
     """Neuron j is act(sum of reads + bias), and adds multiples of itself to the stream."""
     mlp = model.model.layers[block].mlp
     with torch.no_grad():
+        mlp.gate_proj.weight[j] = 0.0
+        mlp.down_proj.weight[:, j] = 0.0
         for dimension, weight in reads.items():
             mlp.gate_proj.weight[j, dimension] = weight
         mlp.gate_proj.bias[j] = bias

@@ -67,7 +67,9 @@ def test_an_empty_set_of_components_or_places_has_no_effect(tiny: LocalModel) ->
     patcher = Patcher(tiny, LogitMargin((5, 6), (7, 8)), KINDS, max_rows=1)
     layout = PromptLayout(tiny)
     a, b = (patcher.clean(layout.build(text).ids, 1) for text in ("bake bread", "write a poem"))
-    assert patcher.patched(a, b, [Patch((), LAST), Patch((Site("layer", 0),), ())]).tolist() == [a.outcome] * 2
+    assert (
+        patcher.patched(a, b, [Patch((), LAST), Patch((Site("layer", 0),), ())]).tolist() == [a.outcome] * 2
+    )
     assert len(patcher.patched(a, b, [])) == 0
 
 
@@ -106,7 +108,12 @@ def test_kept_keys_and_values_give_what_a_whole_pass_gives(tiny: LocalModel) -> 
     with torch.no_grad():
         logs = tiny.torch_model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
     expected = float(logs[[5, 6]].logsumexp(0) - logs[[7, 8]].logsumexp(0))
-    for found in (whole, plain.clean(ids, 1).outcome, shared.clean(ids, 1).outcome, shared.clean(ids, 3).outcome):
+    for found in (
+        whole,
+        plain.clean(ids, 1).outcome,
+        shared.clean(ids, 1).outcome,
+        shared.clean(ids, 3).outcome,
+    ):
         assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -126,7 +133,7 @@ def test_without_bends_the_effects_add_up() -> None:
             neurons = [Patch((Site("neurons", block, j, j + 1),), LAST) for j in range(32)]
             for parts, kind in ((heads, "attention"), (neurons, "mlp")):
                 alone = patcher.patched(harmless, harmful, parts) - harmless.outcome
-                together = nie[[(s.kind, s.block) for s in sites].index((kind, block))]
+                together = nie[[s.kind == kind and s.block == block for s in sites].index(True)]
                 assert alone.sum() == pytest.approx(together, abs=1e-6)
 
 
@@ -174,7 +181,14 @@ def test_interaction_has_its_closed_form() -> None:
     found = study(toys.local(toys.interacting(1.5)), levels=("module",))
     assert found.te.value == pytest.approx(0.5)
     mlp = next(e for e in found.level("module").effects if e.name == "block 2 mlp")
-    expected = {"nie": 1.0, "rnie": -0.5, "nde": 1.0, "interaction": -1.5, "nie_share": 2.0, "rnie_share": -1.0}
+    expected = {
+        "nie": 1.0,
+        "rnie": -0.5,
+        "nde": 1.0,
+        "interaction": -1.5,
+        "nie_share": 2.0,
+        "rnie_share": -1.0,
+    }
     for name, value in expected.items():
         assert getattr(mlp, name).value == pytest.approx(value), name
     assert mlp.nie_mean_share.value == pytest.approx(2.0)
@@ -225,19 +239,18 @@ def test_planted_mlp_and_gate_are_found_whatever_their_places(seed: int) -> None
 
 
 def test_a_window_of_neighbours_can_hide_what_single_neurons_show() -> None:
-    # Neurons 40 and 41 cancel: one says harm, its neighbour takes half of it back.
+    # Neurons 40 and 41 cancel: one says harm, its neighbour takes it back. Four others fill the beam.
     model = toys.gated([40], 3, neurons=128)
     toys.neuron(model, 3, 41, {toys.WRITTEN: 1.0}, 0.0, {toys.SAID: -1.0})
-    toys.neuron(model, 3, 90, {toys.WRITTEN: 1.0}, 0.0, {toys.SAID: 0.5})
+    for j in (60, 70, 80, 90):
+        toys.neuron(model, 3, j, {toys.WRITTEN: 1.0}, 0.0, {toys.SAID: 0.5})
     found = study(toys.local(model), levels=("group", "neuron", "gate"))
     assert found.gate is not None
     assert found.gate.neurons[0] == 40
-    hidden = next(
-        e for level in found.levels for e in level.effects if e.name == "block 4 neurons 40-41"
-    )
+    hidden = next(e for level in found.levels for e in level.effects if e.name == "block 4 neurons 40-41")
     assert abs(hidden.nie.value or 0) < 0.05
     refined = next(r for r in found.refined if r.block == 4)
-    assert refined.windows[0][0] == 90
+    assert {first for first, _, _ in refined.windows} == {60, 70, 80, 90}
 
 
 def test_leaving_an_intervention_restores_the_logits_to_the_last_bit(tiny: LocalModel) -> None:
@@ -253,9 +266,11 @@ def test_leaving_an_intervention_restores_the_logits_to_the_last_bit(tiny: Local
 
 
 def test_the_same_seed_gives_the_same_table_and_batches_hardly_matter(tiny: LocalModel) -> None:
-    words = "bread sky poem sea rain bake blue write cloud tree".split()
+    words = ["bread", "sky", "poem", "sea", "rain", "bake", "blue", "write", "cloud", "tree"]
     given = [
-        PromptPair(f"how do I {words[i % 10]} the {words[(3 * i + 1) % 10]} {i}", f"why is {words[(7 * i) % 10]} {i}")
+        PromptPair(
+            f"how do I {words[i % 10]} the {words[(3 * i + 1) % 10]} {i}", f"why is {words[(7 * i) % 10]} {i}"
+        )
         for i in range(12)
     ]
     chosen = {"compliant": ("bake",), "refusing": ("sky",), "n_resamples": 200, "levels": ("module", "head")}

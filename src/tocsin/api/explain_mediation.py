@@ -135,7 +135,9 @@ def _pairs(
     if harmful is None and harmless is None:
         return _own_pairs()
     if harmful is None or harmless is None:
-        message = "expected a file of harmful and one of harmless prompts, got one of them. Give both, or none."
+        message = (
+            "expected a file of harmful and one of harmless prompts, got one of them. Give both, or none."
+        )
         raise UsageError(message)
     sides, hashes = [], []
     for path, column in ((harmful, prompt), (harmless, harmless_prompt)):
@@ -145,7 +147,7 @@ def _pairs(
     joined = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     if pair is None:
         return [PromptPair(a, b) for (_, a), (_, b) in zip(*sides, strict=False)], joined
-    by_name = {name: text for name, text in reversed(sides[1])}
+    by_name = dict(reversed(sides[1]))
     found = [PromptPair(text, by_name[name]) for name, text in sides[0] if name in by_name]
     if not found:
         message = f"the column '{pair}' has no value that both files share, so nothing is paired."
@@ -167,7 +169,8 @@ def _prompts(path: Path | str, column: str | None, pair: str | None) -> tuple[li
             raise InputError(message, path=path, line=item.origin.line)
         found.append((name, item.text))
     if not found:
-        raise InputError("expected prompts, got none. Give a file with at least 10 rows.", path=path)
+        message = "expected prompts, got none. Give a file with at least 10 rows."
+        raise InputError(message, path=path)
     return found, source.input_hash
 
 

@@ -14,12 +14,12 @@ from tocsin.report.study import Cell, Figure, Ranged, Section, StudyPage, Table
 
 _LIMITS = (
     (
-        "An effect says that a component's value moves the outcome of this model on these prompts. It does not "
-        "say that the component was made for it, nor that it does the same elsewhere."
+        "An effect says that a component's value moves the outcome of this model on these prompts. It does "
+        "not say that the component was made for it, nor that it does the same elsewhere."
     ),
     (
-        "The outcome is a measure of how near the reply is to complying. In a model that refuses, it measures "
-        "refusal rather than harm; in one that does not, it measures the choice of opener."
+        "The outcome is a measure of how near the reply is to complying. In a model that refuses, it "
+        "measures refusal rather than harm; in one that does not, it measures the choice of opener."
     ),
     (
         "Zeroing or swapping a part can be made up for by later parts, so small single effects do not prove "
@@ -108,8 +108,8 @@ def _total(study: MediationStudy) -> Section:
         paragraphs=[
             (
                 f"Of the pairs, {parts['discover']} choose neurons, {parts['select']} choose how many, and "
-                f"{parts['test']} test them. Averages of ratios leave out {study.n_below_floor} pairs whose own "
-                f"total effect is below {study.te_floor:.3g}."
+                f"{parts['test']} test them. Averages of ratios leave out {study.n_below_floor} pairs whose "
+                f"own total effect is below {study.te_floor:.3g}."
             )
         ],
         parts=[Table(title="Outcome and total effect", columns=("quantity", "value"), rows=rows)],
@@ -179,7 +179,12 @@ def _modules(study: MediationStudy) -> Section:
             Figure(
                 title="Sufficiency of neighbouring blocks' modules together",
                 markup=curves(
-                    "windows", "Effects of windows", lines, x_label="block", y_label="effect on Y", reference=0.0
+                    "windows",
+                    "Effects of windows",
+                    lines,
+                    x_label="block",
+                    y_label="effect on Y",
+                    reference=0.0,
                 ),
                 note="Single effects are often small because later modules make up for them.",
             )
@@ -188,8 +193,8 @@ def _modules(study: MediationStudy) -> Section:
         title="Attention and MLP",
         paragraphs=[
             (
-                "Attention feeds the MLP of its own block, and every module feeds later ones, so these effects "
-                "are nested: their sum is not the effect of all together."
+                "Attention feeds the MLP of its own block, and every module feeds later ones, so these "
+                "effects are nested: their sum is not the effect of all together."
             )
         ],
         parts=parts,
@@ -208,7 +213,11 @@ def _heads(level: Level) -> Section:
             Figure(
                 title="NIE of heads, by block (rows)",
                 markup=heat_map(
-                    "heads", "Effects of heads", [f"block {b}" for b in blocks], heads, [values[b] for b in blocks]
+                    "heads",
+                    "Effects of heads",
+                    [f"block {b}" for b in blocks],
+                    heads,
+                    [values[b] for b in blocks],
                 ),
             ),
             _table(level),
@@ -255,10 +264,10 @@ def _neurons(study: MediationStudy) -> Section:
         title="Neurons",
         paragraphs=[
             (
-                "Windows of neighbours assume that related neurons lie side by side, as the paper does; neurons "
-                "have no such order, so a window can hide a strong neuron among weak ones of the other sign. "
-                "Single neurons are ranked without that assumption. The table of single neurons is measured on "
-                "pairs that took no part in choosing them."
+                "Windows of neighbours assume that related neurons lie side by side, as the paper does; "
+                "neurons have no such order, so a window can hide a strong neuron among weak ones of the "
+                "other sign. Single neurons are ranked without that assumption. The table of single neurons "
+                "is measured on pairs that took no part in choosing them."
             )
         ],
         parts=parts,
@@ -271,18 +280,16 @@ def _gate(study: MediationStudy) -> Section:
         return Section(title="Gate neurons")
     n_test = study.n_parts["test"]
     size = (
-        f"{gate.k} of {gate.n_neurons:,} neurons of block {gate.block} reach 80 % of the whole MLP's effect on "
-        f"the selection pairs."
+        f"{gate.k} of {gate.n_neurons:,} neurons of block {gate.block} reach 80 % of the whole MLP's effect "
+        f"on the selection pairs."
         if gate.k is not None
-        else f"No tried set of block {gate.block} reached 80 % of the whole MLP's effect on the selection pairs."
+        else f"No tried set of block {gate.block} reached 80 % of its MLP's effect on the selection pairs."
     )
     names = {"effect": "by effect", "random": "random", "magnitude": "of equal size"}
 
     def line(order: str, intervention: str, name: str) -> Curve:
         points = [
-            p
-            for p in gate.points
-            if p.order == order and p.intervention == intervention and p.part == "test"
+            p for p in gate.points if p.order == order and p.intervention == intervention and p.part == "test"
         ]
         return _gate_curve(points, name)
 
@@ -297,9 +304,9 @@ def _gate(study: MediationStudy) -> Section:
         title="Gate neurons",
         paragraphs=[
             (
-                f"{size} On {n_test} test pairs the whole MLP's effect is {_shown(gate.whole)}, and the set's "
-                f"share of the total effect of an outcome with other openers is {_shown(gate.swapped)}. A set "
-                "that only works for its own openers encodes words, not a decision."
+                f"{size} On {n_test} test pairs the whole MLP's effect is {_shown(gate.whole)}, the "
+                f"set's share of the effect of an outcome with other openers {_shown(gate.swapped)}. "
+                "A set that only works for its own openers encodes words, not a decision."
             )
         ],
         parts=[
@@ -377,8 +384,11 @@ def _tokens(study: MediationStudy) -> Section:
                     "places",
                     "Effects by place",
                     [
-                        Curve(name, [(x, _number(getattr(e, key))) for x, e in points],
-                              [_ends(getattr(e, key)) for _, e in points])
+                        Curve(
+                            name,
+                            [(x, _number(getattr(e, key))) for x, e in points],
+                            [_ends(getattr(e, key)) for _, e in points],
+                        )
                         for key, name in (("nie", "NIE"), ("rnie", "rNIE"))
                     ],
                     x_label="place from the end",
@@ -415,8 +425,8 @@ def _checks(study: MediationStudy) -> Section:
         title="Checks",
         paragraphs=[
             (
-                f"Patching parts with their own values changed Y by at most {study.identity_gap:.1g}. After the "
-                f"study all weights were {bits}."
+                f"Patching parts with their own values changed Y by at most {study.identity_gap:.1g}. After "
+                f"the study all weights were {bits}."
             )
         ],
         parts=[
@@ -464,9 +474,7 @@ def _table(level: Level) -> Table:
 
 
 def _depth_curves(level: Level, suffix: str) -> list[Curve]:
-    return [
-        _curve(level.effects, key, name + suffix) for key, name in (("nie", "NIE"), ("rnie", "rNIE"))
-    ]
+    return [_curve(level.effects, key, name + suffix) for key, name in (("nie", "NIE"), ("rnie", "rNIE"))]
 
 
 def _curve(effects: Sequence[Effect], key: str, name: str) -> Curve:

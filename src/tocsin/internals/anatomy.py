@@ -82,8 +82,8 @@ class Anatomy:
         hooked = [embedding, *self.blocks, *self.attention, *self.mlp, *self.out, *self.down]
         if len({id(module) for module in hooked}) != len(hooked):
             message = (
-                f"the architecture {type(model).__name__} is not supported here: two blocks share a module, so "
-                "a part of one cannot be patched without the other."
+                f"the architecture {type(model).__name__} is not supported here: two blocks share a module, "
+                "so a part of one cannot be patched without the other."
             )
             raise ModelError(message)
         self.embedding = embedding

@@ -15,7 +15,7 @@ tocsin explain directions --model testbed
 
 Four buckets of prompts, scores by layer, steering at single layers and the reply-inversion task
 (arXiv 2507.11878). The model's weights stay as they are.""",
-    "mediation": """Measure through which layers, modules, heads, neurons and tokens harmful prompts act on the reply.
+    "mediation": """Measure through which layers, modules, heads, neurons and tokens harm acts on the reply.
 
 ```text
 tocsin explain mediation

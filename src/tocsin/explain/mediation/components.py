@@ -83,11 +83,10 @@ def sweep_components(anatomy: Anatomy, levels: Sequence[str], *, tails: Sequence
     if "token" in levels and has_places:
         column = (Site("embedding", 0), *(Site("layer", b) for b in blocks))
         for where in ("changed", "unchanged", "template"):
-            found.append(Component("region", _REGIONS[where], column, where))  # type: ignore[arg-type]
+            found.append(Component("region", _REGIONS[where], column, where))
         shortest = min(tokens.tail for tokens in tails)
         found += [
-            Component("place", f"place {place}", column, place)
-            for place in range(-min(PLACES, shortest), 0)
+            Component("place", f"place {place}", column, place) for place in range(-min(PLACES, shortest), 0)
         ]
     return found
 

@@ -130,8 +130,8 @@ def prepare(
     if len(usable) < MIN_PAIRS:
         why = f"; {n_unequal} pairs differ in length, which this construction cannot use" if n_unequal else ""
         message = (
-            f"expected at least {MIN_PAIRS} pairs of different prompts, got {len(usable)} of {len(pairs)}{why}. "
-            "Give more pairs, or use the position-free construction."
+            f"expected at least {MIN_PAIRS} pairs of different prompts, got {len(usable)}{why}."
+            " Give more pairs, or use the position-free construction."
         )
         raise InputError(message)
     parts = divide([each[0] for each in usable])
@@ -176,7 +176,7 @@ def _places(
 
 
 def noise_for(patcher: Patcher, tokens: Tokens, *, scale: float, seed: int) -> Tensor:
-    """Gaussian noise for the content of a prompt, `scale` times as wide as the embeddings; shape (tail, width).
+    """Gaussian noise for the content of a prompt, `scale` embeddings wide; shape (tail, width).
 
     Args:
         patcher: Of the model.

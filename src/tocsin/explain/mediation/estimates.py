@@ -91,7 +91,7 @@ class Resamples:
             observed = np.abs(centre[some]) / (values[:, some].std(axis=0) / np.sqrt(n - 1))
             with np.errstate(invalid="ignore", divide="ignore"):
                 drawn = np.abs(means) / errors
-            beyond = np.where(np.isnan(drawn), True, drawn >= observed).sum(axis=0)
+            beyond = (np.isnan(drawn) | (drawn >= observed)).sum(axis=0)
             found[some] = (beyond + 1) / (len(counts) + 1)
         return found
 
@@ -168,9 +168,7 @@ def spearman(a: Floats, b: Floats) -> float | None:
     return number(float(spearmanr(a, b).statistic))
 
 
-def summarise(
-    components: Sequence[Component], nie: Floats, n_blocks: int, resamples: Resamples
-) -> Summary:
+def summarise(components: Sequence[Component], nie: Floats, n_blocks: int, resamples: Resamples) -> Summary:
     """Where module effects lie: centre of mass and the MLPs' part, from absolute mean effects."""
     counts = resamples.counts(len(nie))
     means = np.vstack([nie.mean(axis=0)[None], counts @ nie / len(nie)])

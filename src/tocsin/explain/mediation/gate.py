@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -167,9 +168,8 @@ class GateTest:
         pairs = self._pairs(part)
         for done, i in enumerate(pairs):
             self.progress(done, len(pairs))
-            kept = self.stages.arrays(
-                f"gate-{self.block}-{i}", lambda i=i: self._conditions(i, orders, interventions)
-            )
+            make = partial(self._conditions, i, orders, interventions)
+            kept = self.stages.arrays(f"gate-{self.block}-{i}", make)
             for name, values in kept.items():
                 found.setdefault(name, []).append(values)
         return {name: np.stack(rows) for name, rows in found.items()}

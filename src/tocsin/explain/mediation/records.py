@@ -95,7 +95,7 @@ class Refined(Record):
 
     block: int
     windows: tuple[tuple[int, int, float], ...]
-    """First neuron, one past the last, mean effect of both directions in the direction of the total effect."""
+    """First neuron, one past the last, mean effect of both directions towards the total effect."""
 
 
 class GatePoint(Record):
@@ -125,12 +125,12 @@ class GateUtility(Record):
 
 
 class Gate(Record):
-    """A set of neurons of one block, ordered on one part of the pairs, sized on another, tested on a third."""
+    """Neurons of one block: ordered on one part of the pairs, sized on another, tested on a third."""
 
     block: int
     n_neurons: int
     k: int | None
-    """Smallest tried set with 80 % of the whole MLP's effect on the selection pairs; None if none reached it."""
+    """Smallest tried set with 80 % of the whole MLP's effect on selection pairs; None if there is none."""
     sparsity: float | None
     """k over the block's neurons."""
     neurons: tuple[int, ...]

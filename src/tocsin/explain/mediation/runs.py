@@ -40,9 +40,7 @@ class RunCache:
         seed: Of the noise.
     """
 
-    def __init__(
-        self, patcher: Patcher, tokens: Sequence[Tokens], *, noise: float | None, seed: int
-    ) -> None:
+    def __init__(self, patcher: Patcher, tokens: Sequence[Tokens], *, noise: float | None, seed: int) -> None:
         self.patcher = patcher
         self.tokens = tokens
         self._noise = noise

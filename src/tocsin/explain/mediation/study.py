@@ -1,7 +1,8 @@
 """Through which components does the harmfulness of a prompt act on the reply?
 
 Causal mediation analysis of arXiv 2604.11663, with the design of card 05: activation patching in both
-directions, controls, intervals over pairs of prompts, and a test of the last block's neurons on held-out pairs.
+directions, controls, intervals over pairs of prompts, and a test of one block's neurons on
+held-out pairs.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from tocsin.core.errors import InputError, UsageError
@@ -59,6 +62,8 @@ LevelChoice = Literal["layer", "module", "window", "head", "group", "neuron", "g
 LEVELS: tuple[LevelChoice, ...] = get_args(LevelChoice)
 N_AGREEMENT = 8
 """Pairs on which the fast mode patches all the same, to state how far its estimates agree."""
+N_IDENTITY = 200
+"""Components that are patched with their own values, to state how far rounding goes."""
 NO_EFFECT = 1e-3
 """Total effects below this, in the outcome's unit, are rounding."""
 BEAM = 4
@@ -73,7 +78,7 @@ class MediationSettings:
     construction: Construction = "position_free"
     outcome: Literal["logit_margin", "seq_logprob", "judge"] = "logit_margin"
     compliant: tuple[str, ...] = COMPLIANT
-    """Openers of complying replies: their first tokens for `logit_margin`, the first one for `seq_logprob`."""
+    """Openers of complying replies: their first tokens for `logit_margin`, one opener for `seq_logprob`."""
     refusing: tuple[str, ...] = REFUSING
     levels: tuple[LevelChoice, ...] = LEVELS
     at: Literal["last", "content", "all"] = "last"
@@ -120,7 +125,6 @@ class MediationSettings:
             message = "expected at least 1 last place, row and reply token, and at least 100 resamples."
             raise UsageError(message)
 
-
     def to_json(self) -> dict[str, JsonValue]:
         """The settings as JSON values."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
@@ -150,7 +154,9 @@ def study_mediation(
         InputError: If too few pairs can be used, openers have no tokens, or there is no total effect.
         ModelError: If the architecture is not supported, or an outcome is not a number.
     """
-    return _Study(model, pairs, settings or MediationSettings(), judge, stages or Stages(None), progress).run()
+    return _Study(
+        model, pairs, settings or MediationSettings(), judge, stages or Stages(None), progress
+    ).run()
 
 
 class _Found(NamedTuple):
@@ -164,7 +170,7 @@ class _Found(NamedTuple):
     first: Floats
     """First-order estimates of both directions, shape (pairs, components, 2); NaN where there are none."""
     neurons: Floats
-    """First-order estimates for every neuron, mean of both directions, over discovery pairs: (blocks, neurons)."""
+    """First-order estimates, mean of both directions over discovery pairs: (blocks, neurons)."""
     gap: float
 
 
@@ -187,9 +193,7 @@ class _Study:
         layout = PromptLayout(model, template)
         self.margin = LogitMargin(first_tokens(model, s.compliant), first_tokens(model, s.refusing))
         self.sequence = SequenceMargin(self._ids(s.compliant[0]), self._ids(s.refusing[0]))
-        self.patcher = Patcher(
-            model, self._outcome(judge), _KINDS, prefix=layout.prefix, max_rows=s.max_rows
-        )
+        self.patcher = Patcher(model, self._outcome(judge), _KINDS, prefix=layout.prefix, max_rows=s.max_rows)
         self.prepared: Prepared = prepare(
             layout,
             pairs,
@@ -227,7 +231,7 @@ class _Study:
             levels += more
         modules = [c for c, each in enumerate(components) if each.level == "module"]
         used = found.first[:, :, 0] if s.fast else found.nie
-        study = MediationStudy(
+        return MediationStudy(
             model=self.model.id,
             revision=self.model.revision,
             construction=s.construction,
@@ -248,13 +252,14 @@ class _Study:
             if modules
             else None,
             spreads=tuple(spread(block, found.neurons[block]) for block in blocks),
-            refined=tuple(self._refine(block, sign) for block in blocks if "group" in s.levels and not s.fast),
+            refined=tuple(
+                self._refine(block, sign) for block in blocks if "group" in s.levels and not s.fast
+            ),
             gate=self._gate(order[self.gate_block], te) if "gate" in s.levels else None,
             weights_unchanged=weights_digest(self.model.torch_model) == digest,
             notes=self._all_notes(te),
             settings=s.to_json(),
         )
-        return study
 
     def _count(self, part: Part) -> int:
         return sum(tokens.part == part for tokens in self.tokens)
@@ -290,12 +295,12 @@ class _Study:
 
             rows.append(self.stages.arrays(f"clean-{i}", make)["y"].astype(np.float64))
         y = np.stack(rows)
-        judged = np.isfinite(y).all(axis=1)
+        judged: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(y), axis=1)
         if not judged.all():
             # Only a judge abstains: other outcomes that are no number were refused where they arose.
             lost = int((~judged).sum())
             self.notes.append(f"The judge abstained on {lost} pairs, which are left out.")
-            self.tokens[:] = [t for t, known in zip(self.tokens, judged, strict=True) if known]
+            self.tokens[:] = [t for t, known in zip(self.tokens, judged.tolist(), strict=True) if known]
             self.discover = [i for i, t in enumerate(self.tokens) if t.part == "discover"]
             self.runs.clear()
             y = y[judged]
@@ -305,9 +310,9 @@ class _Study:
         te = y[:, 1] - y[:, 0]
         if float(np.abs(te).max()) < NO_EFFECT:
             message = (
-                f"the total effect is about 0 for all {len(te)} pairs (at most {np.abs(te).max():.1g}): harmful "
-                "and harmless prompts give the same outcome, so nothing can mediate. Give other openers, "
-                "another outcome, or a model whose replies differ."
+                f"the total effect is about 0 for all {len(te)} pairs (at most {np.abs(te).max():.1g}): "
+                "harmful and harmless prompts give the same outcome, so nothing can mediate. Give other "
+                "openers, another outcome, or a model whose replies differ."
             )
             raise InputError(message)
         return te, y
@@ -334,28 +339,30 @@ class _Study:
                 for c, each in enumerate(components)
                 if not self.settings.fast or each.level not in _ESTIMATED or i in agreeing
             ]
-            kept = self.stages.arrays(
-                f"sweep-{i}", lambda i=i, patched=patched: self._pair(i, components, patched)
-            )
+            kept = self.stages.arrays(f"sweep-{i}", partial(self._pair, i, components, patched))
             for name in ("nie", "rnie", "control", "first"):
                 rows.setdefault(name, []).append(kept[name].astype(np.float64))
             if i in set(self.discover):
                 neurons += kept["neurons"].astype(np.float64)
-        first = [c for c, each in enumerate(components)][:200]
-        gap = self.stages.arrays("identity", lambda: {"gap": self._identity([components[c] for c in first])})
+        some = components[:N_IDENTITY]
+        gap = self.stages.arrays("identity", lambda: {"gap": np.array(self._identity(some))})
         return _Found(
-            y,
-            *(np.stack(rows[name]) for name in ("nie", "rnie", "control", "first")),
-            neurons / len(self.discover),
-            float(gap["gap"]),
+            y=y,
+            nie=np.stack(rows["nie"]),
+            rnie=np.stack(rows["rnie"]),
+            control=np.stack(rows["control"]),
+            first=np.stack(rows["first"]),
+            neurons=neurons / len(self.discover),
+            gap=float(gap["gap"]),
         )
 
-    def _identity(self, components: Sequence[Component]) -> np.ndarray:
+    def _identity(self, components: Sequence[Component]) -> float:
+        """Largest change of Y when components get their own values: rounding alone."""
         if not components:
-            return np.array(0.0)
+            return 0.0
         run = self.runs.get(0).harmful
         patches = [component.patch(self.tokens[0]) for component in components]
-        return np.abs(self.patcher.patched(run, run, patches) - run.outcome).max()
+        return float(np.abs(self.patcher.patched(run, run, patches) - run.outcome).max())
 
     def _pair(self, i: int, components: Sequence[Component], patched: Sequence[int]) -> dict[str, np.ndarray]:
         runs = self.runs.get(i)
@@ -397,7 +404,9 @@ class _Study:
             )
         return levels
 
-    def _level(self, components: Sequence[Component], measured: Measured, first: Floats, floor: float) -> Level:
+    def _level(
+        self, components: Sequence[Component], measured: Measured, first: Floats, floor: float
+    ) -> Level:
         name: LevelName = components[0].level
         patched = np.flatnonzero(np.isfinite(measured.nie).all(axis=1))
         agreement, n_agreement = None, 0
@@ -410,7 +419,7 @@ class _Study:
         measured, lost = _judged(measured)
         if lost:
             self.notes.append(
-                f"The judge abstained on replies of {lost} pairs in the level '{name}', which are left out of it."
+                f"The judge abstained on {lost} pairs in the level '{name}', which leaves them out."
             )
         return Level(
             name=name,
@@ -477,7 +486,9 @@ class _Study:
 
     def _refine(self, block: int, sign: float) -> Refined:
         """Halve the best windows of neighbouring neurons until single ones are left."""
-        windows = [(site.first, site.last) for each in group_components(self.anatomy, block) for site in each.sites]
+        windows = [
+            (site.first, site.last) for each in group_components(self.anatomy, block) for site in each.sites
+        ]
         step = 0
         while True:
             scores = self._window_scores(f"refine-{block}-{step}", block, windows, sign)
