@@ -12,19 +12,24 @@ from pydantic import JsonValue, ValidationError
 
 from tocsin.api.evaluate import label_text
 from tocsin.api.explain_mediation_page import mediation_page
-from tocsin.api.identity import code_hash, model_fingerprint
+from tocsin.api.identity import code_hash
 from tocsin.api.panel import Panel
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
 from tocsin.api.reporting import study_info
+from tocsin.api.white_box import open_white_box, white_box_fingerprint
 from tocsin.core.errors import InputError, RunError, UsageError
 from tocsin.core.records import Item, Kind, Origin
 from tocsin.core.registry import DetectorContext
 from tocsin.core.study_run import RESULT, StudyRun
 from tocsin.explain.mediation import MediationSettings, MediationStudy, PromptPair, study_mediation
-from tocsin.models.white_box import load_white_box
 from tocsin.report import write_study_page
 from tocsin.sources import open_source
 from tocsin.sources.contrast import contrast_items
+from tocsin.testbed import COMPLIANCE_OPENER, REFUSAL_OPENER, examples, parse_testbed
+
+N_TESTBED = 200
+"""Prompts that a testbed offers; `MediationSettings.n_pairs` takes the first of them."""
+TESTBED_SETTINGS = MediationSettings(compliant=(COMPLIANCE_OPENER,), refusing=(REFUSAL_OPENER,))
 
 
 class MediationResult(NamedTuple):
@@ -57,8 +62,9 @@ def explain_mediation(
     Args:
         harmful: File of harmful prompts. Without files the package's own matched pairs are used.
         harmless: File of harmless prompts, paired with the harmful ones in their order.
-        model: `embedded`, the path of a model folder, or `hub:org/name`.
-        settings: Defaults when None.
+        model: `embedded`, the path of a model folder, `hub:org/name`, or `testbed`, `testbed:SEED` or
+            `planted:SEED`, which bring their own prompts.
+        settings: Defaults when None, and `TESTBED_SETTINGS` for a testbed.
         prompt: Column of the harmful prompts; found by well-known names when None.
         harmless_prompt: Column of the harmless prompts.
         pair: Column of both files that names the pair, instead of the order.
@@ -80,11 +86,18 @@ def explain_mediation(
         ModelError: If the model cannot be studied.
         RunError: If the run folder cannot be used.
     """
-    chosen = settings or MediationSettings()
+    is_testbed = parse_testbed(model) is not None
+    chosen = settings or (TESTBED_SETTINGS if is_testbed else MediationSettings())
     if (judge is None) != (chosen.outcome != "judge"):
         message = "expected a judge exactly where the outcome is 'judge'. Give --outcome judge --judge NAME."
         raise UsageError(message)
-    pairs, digest = _pairs(harmful, harmless, prompt=prompt, harmless_prompt=harmless_prompt, pair=pair)
+    if is_testbed and (harmful, harmless) != (None, None):
+        message = "a testbed brings its own prompts. Leave --harmful and --harmless out."
+        raise UsageError(message)
+    if is_testbed:
+        pairs, digest = testbed_pairs()
+    else:
+        pairs, digest = _pairs(harmful, harmless, prompt=prompt, harmless_prompt=harmless_prompt, pair=pair)
     config: dict[str, JsonValue] = {
         **chosen.to_json(),
         "columns": [prompt, harmless_prompt, pair],
@@ -95,7 +108,7 @@ def explain_mediation(
         "explain-mediation",
         config,
         digest,
-        {"code": code_hash(), "model": model_fingerprint(model), "device": device},
+        {"code": code_hash(), "model": white_box_fingerprint(model), "device": device},
         out=None if out is None else Path(out),
         fresh=fresh,
         input_name=" ".join(str(path) for path in (harmful, harmless) if path is not None) or "own pairs",
@@ -104,7 +117,7 @@ def explain_mediation(
     if run.found is not None:
         return MediationResult(_read(run), run.folder)
     progress(Progress("loading", 0, None, model))
-    loaded = load_white_box(model, DetectorContext(model=model, offline=offline, device=device))
+    loaded, _ = open_white_box(model, DetectorContext(model=model, offline=offline, device=device))
     study = study_mediation(
         loaded,
         pairs,
@@ -123,6 +136,16 @@ def explain_mediation(
     return MediationResult(study, run.folder)
 
 
+def testbed_pairs() -> tuple[list[PromptPair], str]:
+    """A testbed's own prompts: requests for marked things, each with the same request for a plain thing.
+
+    They are the same for every testbed, since all speak one language.
+    """
+    marked = examples("marked", N_TESTBED, split="eval")
+    pairs = [PromptPair(e.prompt, e.prompt.replace(f"-{e.topic}", "-cup")) for e in marked]
+    return pairs, hashlib.sha256(repr(pairs).encode()).hexdigest()
+
+
 def _pairs(
     harmful: Path | str | None,
     harmless: Path | str | None,
@@ -133,7 +156,7 @@ def _pairs(
 ) -> tuple[list[PromptPair], str]:
     """Pairs of prompts, and the hash of their source."""
     if harmful is None and harmless is None:
-        return _own_pairs()
+        return own_pairs()
     if harmful is None or harmless is None:
         message = (
             "expected a file of harmful and one of harmless prompts, got one of them. Give both, or none."
@@ -174,7 +197,7 @@ def _prompts(path: Path | str, column: str | None, pair: str | None) -> tuple[li
     return found, source.input_hash
 
 
-def _own_pairs() -> tuple[list[PromptPair], str]:
+def own_pairs() -> tuple[list[PromptPair], str]:
     """The package's matched requests, in an order that mixes their categories."""
     sides: dict[str, dict[str, str]] = {}
     for item in contrast_items("requests"):

@@ -9,15 +9,16 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from tocsin.api.explain_mediation import explain_mediation
+from tocsin.api.explain_mediation import TESTBED_SETTINGS, explain_mediation
 from tocsin.api.explain_mediation_page import mediation_page
 from tocsin.cli.app import invocation
 from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
 from tocsin.cli.show import notice, progress_bar, write
 from tocsin.core.run_record import REPORT
-from tocsin.explain.mediation import COMPLIANT, REFUSING, MediationSettings
+from tocsin.explain.mediation import MediationSettings
 from tocsin.explain.mediation.study import LEVELS, LevelChoice
 from tocsin.report import render_study
+from tocsin.testbed import parse_testbed
 
 
 def mediation(
@@ -58,7 +59,8 @@ def mediation(
         prompt: Column of the harmful prompts (default: found by well-known names).
         harmless_prompt: Column of the harmless prompts (default: found by well-known names).
         pair: Column of both files that names the pair (default: pair by order).
-        model: `embedded`, the path of a model folder or GGUF file, or hub:org/name.
+        model: `embedded`, the path of a model folder or GGUF file, hub:org/name, or testbed[:SEED], which
+            brings its own prompts.
         construction: Counterfactual: any harmless prompt, one of as many tokens, or noise on the content.
         outcome: What is measured: first tokens, whole openers, or a judge's score of the reply.
         compliant: Opener of a complying reply; may be given several times (default: common English ones).
@@ -82,11 +84,12 @@ def mediation(
         configs: Where options come from.
     """
     del configs  # read before this function is called
+    base = TESTBED_SETTINGS if parse_testbed(model) is not None else MediationSettings()
     settings = MediationSettings(
         construction=construction,
         outcome=outcome,
-        compliant=tuple(compliant or COMPLIANT),
-        refusing=tuple(refusing or REFUSING),
+        compliant=tuple(compliant or base.compliant),
+        refusing=tuple(refusing or base.refusing),
         levels=tuple(level or LEVELS),
         at=at,
         n_last=last,
