@@ -1,8 +1,8 @@
 """How fast a sweep over attention and MLP of every block is, beside one whole forward pass for each patch.
 
-One run, one machine, the embedded model, pairs of the package's own matched requests. The slow side does what
-a first script would do: run the harmless prompt from its first token, with a hook that gives one module its
-value from the harmful prompt at the last place. Both sides give the same indirect effects, which are compared.
+One run, one machine, the embedded model, pairs of the package's own matched requests. The slow side does
+what a first script would do: run the harmless prompt from its first token, with a hook that gives one module
+its value from the harmful prompt at the last place. Both sides give the same effects, which are compared.
 
     python benchmarks/speed_mediation.py [--pairs 5] [--small]
 """
