@@ -58,7 +58,7 @@ def one_by_one(
         return float(logits[yes].logsumexp(0) - logits[no].logsumexp(0))
 
     def tensor_of(value: object) -> torch.Tensor:
-        return value[0] if isinstance(value, tuple) else value  # type: ignore[no-any-return,return-value]
+        return value[0] if isinstance(value, tuple) else value  # type: ignore[return-value]
 
     found = []
     with torch.no_grad():
@@ -102,10 +102,10 @@ def main() -> None:
     model = load_white_box("embedded", DetectorContext(model="embedded"))
     layout = PromptLayout(model)
     margin = LogitMargin(first_tokens(model, COMPLIANT), first_tokens(model, REFUSING))
-    pairs = []
+    pairs: list[tuple[list[int], list[int]]] = []
     for pair in own_pairs()[0][:n_pairs]:
-        built = [layout.build(text) for text in (pair.harmless, pair.harmful)]
-        pairs.append(tuple([*each.prefix, *each.ids] for each in built))
+        harmless, harmful = (layout.build(text) for text in (pair.harmless, pair.harmful))
+        pairs.append(([*harmless.prefix, *harmless.ids], [*harmful.prefix, *harmful.ids]))
     patcher = Patcher(model, margin, ("attention", "mlp"), prefix=layout.prefix)
     times: dict[str, list[float]] = {"shared": [], "one by one": []}
     gap = 0.0
