@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,9 @@ class Figures(Record):
     n_yes: int
     n_topics: int
     abstained: int
-    """Items that the judge would not score; they are left out of the figures."""
+    """Items that the judge does not read; they are left out of the figures."""
+    unanswered: int
+    """Items of the figures to which the next word was neither answer; the judge abstains on these too."""
     loss: float | None = None
     """Mean soft-label loss in nats."""
     mass: float | None = None
@@ -114,14 +117,13 @@ class Manifest(Record):
     after: Figures | None = None
 
 
-@contextmanager
-def adapted(
+def attach(
     model: LocalModel, settings: ClassifierSettings, weights: Mapping[str, Tensor] | None = None
-) -> Iterator[PeftModel]:
-    """The model with an adapter inside the block; without it, and as it was, afterwards.
+) -> PeftModel:
+    """Put an adapter beside the model's layers. Its own weights are frozen, and not changed.
 
     Args:
-        model: Its weights are frozen inside the block, and not changed by it.
+        model: Computes with the adapter from now on.
         settings: Of the adapter.
         weights: As saved; random ones that change nothing yet when None.
 
@@ -135,8 +137,6 @@ def adapted(
     except ImportError as error:
         raise MissingExtraError(extra="train", purpose="a classifier of responses") from error
 
-    network = model.torch_model
-    wanted_gradients = [(each, each.requires_grad) for each in network.parameters()]
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # any number serves
@@ -144,29 +144,47 @@ def adapted(
         target_modules=list(settings.targets),
         task_type="CAUSAL_LM",
         bias="none",
-        base_model_name_or_path=model.id,
     )
     try:
-        wrapped = get_peft_model(network, config, adapter_name=_NAME)
+        with warnings.catch_warnings():
+            # PEFT asks transformers for this by its old name.
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            wrapped = get_peft_model(model.torch_model, config, adapter_name=_NAME)
     except ValueError as error:
-        found = ", ".join(settings.targets)
-        message = f"{model.id} has none of the layers {found}. Name those that should get an adapter."
+        wanted = ", ".join(settings.targets)
+        message = f"{model.id} has none of the layers {wanted}. Name those that should get an adapter."
         raise ModelError(message) from error
+    if weights is not None:
+        own = {name for name, _ in wrapped.named_parameters() if f".{_NAME}." in name}
+        try:
+            outcome = set_peft_model_state_dict(wrapped, dict(weights), adapter_name=_NAME)
+        except RuntimeError as error:
+            raise _damaged() from error
+        if outcome.unexpected_keys or own & set(outcome.missing_keys):
+            raise _damaged()
+    wrapped.train(mode=False)
+    return wrapped
+
+
+@contextmanager
+def adapted(model: LocalModel, settings: ClassifierSettings) -> Iterator[PeftModel]:
+    """The model with a new adapter inside the block; as it was afterwards.
+
+    Raises:
+        ModelError: If the model has none of the layers that were asked for.
+        MissingExtraError: If the extra `train` is not installed.
+    """
+    network = model.torch_model
+    gradients = [(each, each.requires_grad) for each in network.parameters()]
+    wrapped = attach(model, settings)
     try:
-        if weights is not None:
-            expected = {name for name, _ in wrapped.named_parameters() if f".{_NAME}." in name}
-            try:
-                outcome = set_peft_model_state_dict(wrapped, dict(weights), adapter_name=_NAME)
-            except RuntimeError as error:
-                raise _damaged() from error
-            if outcome.unexpected_keys or expected & set(outcome.missing_keys):
-                raise _damaged()
         yield wrapped
     finally:
-        wrapped.unload()  # type: ignore[operator]  # peft forwards it to its tuner
+        wrapped.base_model.unload()
         network.train(mode=False)
-        for parameter, wanted in wanted_gradients:
+        for parameter, wanted in gradients:
             parameter.requires_grad_(wanted)
+            parameter.grad = None
 
 
 def _damaged() -> ProfileError:
@@ -230,6 +248,7 @@ def save(folder: Path, state: AdapterState, manifest: Manifest) -> Manifest:
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".classifier-"))
         try:
             save_file(state.weights, part / WEIGHTS, metadata={"format": "pt"})
+            state.config.base_model_name_or_path = manifest.base.id  # a path would name this machine
             state.config.save_pretrained(str(part))
             done = manifest.model_copy(update={"weights": sha256_of(part / WEIGHTS)})
             (part / MANIFEST).write_text(done.model_dump_json(indent=1) + "\n", "utf-8")

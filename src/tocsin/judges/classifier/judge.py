@@ -12,7 +12,7 @@ from tocsin.core.errors import UsageError
 from tocsin.core.gate import assess, unread_stretches
 from tocsin.core.records import Abstention, Examined, Item, Provenance, Reason, Record, Verdict
 from tocsin.core.registry import Cost, Detector, DetectorContext, detector, lookup
-from tocsin.judges.classifier.adapter import adapted, read_manifest, read_weights
+from tocsin.judges.classifier.adapter import attach, read_manifest, read_weights
 from tocsin.judges.classifier.prompt import AnswerPrompt
 from tocsin.judges.classifier.scoring import Answer, answers
 from tocsin.judges.classifier.training import LEAST_MASS
@@ -57,8 +57,8 @@ class HarmClassifier:
         folder = _folder(options, context)
         self._manifest = read_manifest(folder)
         self._model = load_white_box(context.model, context)
-        self._weights = read_weights(folder, self._manifest, self._model)
         settings = self._manifest.settings
+        attach(self._model, settings, read_weights(folder, self._manifest, self._model))
         self._prompt = AnswerPrompt(
             self._model,
             answers=settings.answers,
@@ -96,12 +96,9 @@ class HarmClassifier:
         """One verdict for each item, in order; at most `CHUNK` items are held back."""
         stream = iter(items)
         while chunk := list(islice(stream, CHUNK)):
-            # The adapter is taken off before items are handed on: the same base may serve other detectors.
-            with adapted(self._model, self._manifest.settings, self._weights):
-                verdicts = self._judge(chunk)
-            yield from verdicts
+            yield from self._judge(chunk)
 
-    def _judge(self, items: list[Item]) -> list[Verdict]:
+    def _judge(self, items: list[Item]) -> Iterator[Verdict]:
         readings = [self._read(item) for item in items]
         ready = [(index, ids) for index, ids in enumerate(readings) if not isinstance(ids, Abstention)]
         found = answers(
@@ -112,12 +109,11 @@ class HarmClassifier:
             max_sequences=self._batch_size,
         )
         answered = {ready[place][0]: answer for place, answer in found}
-        return [
-            self._abstain(item, reading)
-            if isinstance(reading, Abstention)
-            else self._verdict(item, answered[index])
-            for index, (item, reading) in enumerate(zip(items, readings, strict=True))
-        ]
+        for index, (item, reading) in enumerate(zip(items, readings, strict=True)):
+            if isinstance(reading, Abstention):
+                yield self._abstain(item, reading)
+            else:
+                yield self._verdict(item, answered[index])
 
     def _read(self, item: Item) -> list[int] | Abstention:
         """Tokens of the prompt, or why there are none."""

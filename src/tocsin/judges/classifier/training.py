@@ -309,12 +309,11 @@ def _measure(
     if not samples:
         return None
     found = _answered(model, prompt, samples, settings, progress, what)
-    scored = [(s.item, a) for s, a in zip(samples, found, strict=True) if a.mass >= LEAST_MASS]
     return figures(
-        [item for item, _ in scored],
-        [answer for _, answer in scored],
+        [sample.item for sample in samples],
+        found,
         threshold=threshold,
-        abstained=abstained + len(samples) - len(scored),
+        abstained=abstained,
         seed=settings.seed,
     )
 
@@ -330,16 +329,17 @@ def figures(
     """How well answers tell the classes apart; intervals over topics.
 
     Args:
-        items: That were scored.
+        items: That were read.
         found: Answers to them.
         threshold: On the score.
-        abstained: Items that were not scored.
+        abstained: Items that were not read.
         seed: Of the bootstrap.
     """
     is_yes = np.array([item.is_yes for item in items], dtype=np.bool_)
     topics = np.array([item.topic for item in items])
-    scores = np.array([answer.score for answer in found], dtype=np.float64)
-    said_yes = scores >= threshold
+    # Many scores near 0 and 1 are the same number; log odds are not.
+    ranked = np.array([answer.log_odds for answer in found], dtype=np.float64)
+    said_yes = np.array([answer.score >= threshold for answer in found], dtype=np.bool_)
 
     def share(hits: NDArray[np.bool_], of: NDArray[np.bool_]) -> Estimate:
         return _estimate(wilson_clustered(hits[of].tolist(), topics[of].tolist()))
@@ -350,9 +350,10 @@ def figures(
         n_yes=int(is_yes.sum()),
         n_topics=len(set(topics.tolist())),
         abstained=abstained,
+        unanswered=sum(answer.mass < LEAST_MASS for answer in found),
         loss=_mean([_loss(item.soft, answer) for item, answer in zip(items, found, strict=True)]),
         mass=_mean([answer.mass for answer in found]),
-        auroc=_estimate(auroc_interval(scores, is_yes, topics.tolist(), seed=seed)),
+        auroc=_estimate(auroc_interval(ranked, is_yes, topics.tolist(), seed=seed)),
         accuracy=share(said_yes == is_yes, everything),
         sensitivity=share(said_yes, is_yes),
         specificity=share(~said_yes, ~is_yes),
