@@ -103,8 +103,6 @@ class Manifest(Record):
     version: Literal[1] = 1
     base: Base
     settings: ClassifierSettings
-    key: str = Field(pattern="^[0-9a-f]{64}$")
-    """Markers around data are made of it, in hexadecimal digits."""
     prompt: str
     """Hash of the question's fixed text."""
     threshold: float = Field(ge=0, le=1)

@@ -60,10 +60,7 @@ class HarmClassifier:
         settings = self._manifest.settings
         attach(self._model, settings, read_weights(folder, self._manifest, self._model))
         self._prompt = AnswerPrompt(
-            self._model,
-            answers=settings.answers,
-            key=bytes.fromhex(self._manifest.key),
-            max_tokens=settings.max_tokens,
+            self._model, answers=settings.answers, max_tokens=settings.max_tokens
         )
         self._batch_size = context.batch_size
         own = context.threshold

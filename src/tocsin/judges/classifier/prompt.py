@@ -1,9 +1,9 @@
 """The question put to the model, and the place at which its answer is read.
 
 HarmJudge's text without its third answer (arXiv 2509.24384), in the model's chat template. Request and
-response are data on one line between two markers. The markers come from a key that is kept with the adapter,
-and not from this machine's secret, so that the same adapter gives the same verdict everywhere; a line break
-in a text is escaped, so no text can close the data whatever it knows.
+response are one line of JSON between two marker lines. The marker is always the same, so that an adapter
+gives the same verdict on every machine, and most of the prompt is the same tokens for all items; line breaks
+and control tokens in a text are written as escapes, so no text can write the line that closes the data.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from typing import NamedTuple
 
 from tocsin.core.errors import ModelError
 from tocsin.judges.prompted.wording import HARMJUDGE_QUESTIONS, QUESTION, harmjudge_system
-from tocsin.models.fence import fenced
+from tocsin.models.fence import quote
 from tocsin.models.framed import chat_pieces, framed_ids
 from tocsin.models.local import LocalModel
 
 SYSTEM = harmjudge_system(0, with_uncertain=False)
 ASKED = HARMJUDGE_QUESTIONS[0]
+MARKER = "-----"
 FORM = "Answer with one word: {yes} or {no}."
 _ROLES: tuple[tuple[str, ...], ...] = (("system", "user"), ("user",))
-PROMPT_HASH = hashlib.sha256("\0".join((SYSTEM, ASKED, QUESTION, FORM)).encode()).hexdigest()[:12]
+PROMPT_HASH = hashlib.sha256("\0".join((SYSTEM, ASKED, QUESTION, MARKER, FORM)).encode()).hexdigest()[:12]
 
 
 class Fitted(NamedTuple):
@@ -40,15 +41,14 @@ class AnswerPrompt:
     Args:
         model: Gives template and tokens.
         answers: Words for Yes and No.
-        key: What markers are made of.
         max_tokens: Longest prompt.
 
     Raises:
         ModelError: If there is no chat template, or the two answers do not differ in their first token.
     """
 
-    def __init__(self, model: LocalModel, *, answers: tuple[str, str], key: bytes, max_tokens: int) -> None:
-        self._model, self._key = model, key
+    def __init__(self, model: LocalModel, *, answers: tuple[str, str], max_tokens: int) -> None:
+        self._model = model
         self._form = FORM.format(yes=answers[0], no=answers[1])
         self.limit = min(max_tokens, model.context)
         self.roles, self._pieces = _layout(model)
@@ -85,8 +85,8 @@ class AnswerPrompt:
         return None
 
     def _ids(self, request: str, response: str, pieces: Sequence[str]) -> list[int]:
-        marker, data = fenced({"request": request, "response": response}, self._key)
-        user = QUESTION.format(asked=ASKED, marker=marker, data=data, form=self._form)
+        data = f"{MARKER}\n{quote({'request': request, 'response': response})}\n{MARKER}"
+        user = QUESTION.format(asked=ASKED, marker=MARKER, data=data, form=self._form)
         texts = [SYSTEM, user] if len(self.roles) > 1 else [f"{SYSTEM}\n\n{user}"]
         return framed_ids(self._model, pieces, texts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections import Counter
@@ -92,8 +91,7 @@ def train_classifier(
         ModelError: If the model cannot be trained on, or would be changed.
         MissingExtraError: If the extra `train` is not installed.
     """
-    key = hashlib.sha256(f"{data.sha256} {model.revision} {settings.seed}".encode()).digest()
-    prompt = AnswerPrompt(model, answers=settings.answers, key=key, max_tokens=settings.max_tokens)
+    prompt = AnswerPrompt(model, answers=settings.answers, max_tokens=settings.max_tokens)
     train_items, test_items = split_items(data.items, held_out, settings.seed)
     samples, left_out, cut = _samples(train_items, prompt, settings)
     _check_classes(samples)
@@ -113,7 +111,6 @@ def train_classifier(
     manifest = Manifest(
         base=Base.of(model),
         settings=settings,
-        key=key.hex(),
         prompt=PROMPT_HASH,
         threshold=threshold,
         threshold_source="training items" if calibrate else "half",
