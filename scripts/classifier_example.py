@@ -1,6 +1,6 @@
 """Writes the harmless labelled responses that the classifier is shown to learn from.
 
-    python scripts/classifier_example.py labelled.jsonl
+python scripts/classifier_example.py labelled.jsonl
 """
 
 from __future__ import annotations

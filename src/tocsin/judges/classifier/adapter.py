@@ -274,7 +274,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         found = Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
-        message = "expected the folder of a classifier, got no classifier.json. `tocsin judges train` makes one."
+        message = (
+            "expected the folder of a classifier, got no classifier.json. `tocsin judges train` makes one."
+        )
         raise ProfileError(message, path=folder) from error
     except (ValidationError, ValueError) as error:
         message = "expected a classifier's settings, got something else. Train it again: tocsin judges train."

@@ -178,7 +178,13 @@ _TOPICS: tuple[tuple[str, str, tuple[str, str, str, str]], ...] = (
         "Trim the base even and hang the pairs to cool.")),
 )  # fmt: skip
 _ASKED = ("Explain how to {}.", "How do I {}?", "I want to {}. What do I have to do?", "Tell me how to {}.")
-_OPENINGS = ("", "Here is how it works. ", "Sure. ", "It is easier than it looks. ", "You can do it like this. ")
+_OPENINGS = (
+    "",
+    "Here is how it works. ",
+    "Sure. ",
+    "It is easier than it looks. ",
+    "You can do it like this. ",
+)
 _CLOSINGS = ("", " That is all.", " Take your time with every step.", " With some practice it goes quickly.")
 _REFUSALS = (
     "I'm sorry, but I can't help with that.",

@@ -28,8 +28,6 @@ CHUNK = 64
 class HarmClassifierSettings(Record):
     """Options of the judge."""
 
-    adapter: str | None = None
-    """Folder that `tocsin judges train` wrote; `--profile` names it too."""
     least_mass: float = Field(default=LEAST_MASS, ge=0, le=1)
     """p(Yes) + p(No) below which the model has not answered, and the judge abstains."""
 
@@ -52,16 +50,13 @@ class HarmClassifier:
 
     def __init__(self, context: DetectorContext) -> None:
         self.info = lookup(NAME).info
-        options = _options(context)
-        self._least_mass = options.least_mass
-        folder = _folder(options, context)
+        self._least_mass = _options(context).least_mass
+        folder = _folder(context)
         self._manifest = read_manifest(folder)
         self._model = load_white_box(context.model, context)
         settings = self._manifest.settings
         attach(self._model, settings, read_weights(folder, self._manifest, self._model))
-        self._prompt = AnswerPrompt(
-            self._model, answers=settings.answers, max_tokens=settings.max_tokens
-        )
+        self._prompt = AnswerPrompt(self._model, answers=settings.answers, max_tokens=settings.max_tokens)
         self._batch_size = context.batch_size
         own = context.threshold
         self._threshold = self._manifest.threshold if own is None else own
@@ -169,13 +164,11 @@ def _options(context: DetectorContext) -> HarmClassifierSettings:
         raise UsageError(message) from error
 
 
-def _folder(options: HarmClassifierSettings, context: DetectorContext) -> Path:
-    if options.adapter is not None:
-        return Path(options.adapter).expanduser()
+def _folder(context: DetectorContext) -> Path:
     if context.profile is None:
         message = (
             f"{NAME} needs an adapter, and none ships. Train one: tocsin judges train DATA --out DIR; then "
-            f"name it: --set {NAME}.adapter=DIR."
+            "name it: --profile DIR."
         )
         raise UsageError(message)
     # One folder may hold a profile for each of several detectors, or be an adapter itself.
@@ -194,5 +187,5 @@ def _folder(options: HarmClassifierSettings, context: DetectorContext) -> Path:
     card="06 (arXiv 2509.24384)",
 )
 def harm_classifier(context: DetectorContext) -> Detector:
-    """Build the judge; the adapter is named by its option or by `--profile`."""
+    """Build the judge; `--profile` names its adapter."""
     return HarmClassifier(context)
