@@ -53,9 +53,7 @@ def train_judge(
         MissingExtraError: If the extra `train` or `judges` is needed and not installed.
     """
     if not 0 <= held_out < 1:
-        message = (
-            f"expected a share from 0 to less than 1 to hold out, got {held_out}. Use 0.2, for instance."
-        )
+        message = f"expected a share from 0 to less than 1 to hold out, got {held_out}. Use 0.2, say."
         raise UsageError(message)
     folder = Path(out)
     check_folder(folder)

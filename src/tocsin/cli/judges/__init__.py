@@ -50,8 +50,8 @@ tocsin judges train labelled.jsonl --model small-model/ --out my-classifier
 tocsin judges rank benchmark.jsonl --metric harm-classifier --model small-model/ --profile my-classifier
 ```
 
-HarmClassifier (arXiv 2509.24384): a low-rank adapter beside a frozen local model, trained with soft labels. Prints
-how well it tells the classes apart on topics it has not seen, before and after.""",
+HarmClassifier (arXiv 2509.24384): a low-rank adapter beside a frozen local model, trained with soft labels.
+Prints how well it tells the classes apart on topics it has not seen, before and after.""",
 }
 
 app = App(name="judges", help=SUMMARY, help_format="markdown", result_action="return_value")

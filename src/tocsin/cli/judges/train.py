@@ -56,7 +56,8 @@ def train(
         out: Folder of the adapter: new, empty, or an old one's, which is replaced.
         model: `embedded`, the path of a model folder or GGUF file, hub:org/name, or testbed. Only an adapter
             is trained.
-        held_out: About which share of the items is kept for the test, as whole topics, unless the data say it.
+        held_out: About which share of the items is kept for the test, as whole topics, unless the data have a
+            `split`.
         calibrate: Take the threshold that balances errors on the training items (default: 0.5).
         epochs: How often each item is seen.
         learning_rate: Highest one; it rises first and falls to 0.

@@ -1,4 +1,4 @@
-"""The adapter: low-rank matrices beside a frozen model (LoRA, arXiv 2106.09685), and the folder it is kept in.
+"""The adapter: low-rank matrices beside a frozen model (LoRA, arXiv 2106.09685), and its folder.
 
 ::
 
@@ -155,10 +155,10 @@ def attach(
     if weights is not None:
         own = {name for name, _ in wrapped.named_parameters() if f".{_NAME}." in name}
         try:
-            outcome = set_peft_model_state_dict(wrapped, dict(weights), adapter_name=_NAME)
+            missing, unexpected = set_peft_model_state_dict(wrapped, dict(weights), adapter_name=_NAME)
         except RuntimeError as error:
             raise _damaged() from error
-        if outcome.unexpected_keys or own & set(outcome.missing_keys):
+        if unexpected or own & set(missing):
             raise _damaged()
     wrapped.train(mode=False)
     return wrapped
@@ -178,7 +178,7 @@ def adapted(model: LocalModel, settings: ClassifierSettings) -> Iterator[PeftMod
     try:
         yield wrapped
     finally:
-        wrapped.base_model.unload()
+        wrapped.base_model.unload()  # type: ignore[operator]  # torch types a module's parts as tensors
         network.train(mode=False)
         for parameter, wanted in gradients:
             parameter.requires_grad_(wanted)
@@ -199,10 +199,10 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         message = "expected a folder for the classifier, got a file. Choose another place: --out."
         raise ProfileError(message, path=folder)
-    if folder.is_dir() and (names := {path.name for path in folder.iterdir()}):
-        if MANIFEST not in names or names - _OURS:
-            message = "expected a new or empty folder or an old classifier, got other files. Choose another."
-            raise ProfileError(message, path=folder)
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names and (MANIFEST not in names or names - _OURS):
+        message = "expected a new or empty folder or an old classifier, got other files. Choose another."
+        raise ProfileError(message, path=folder)
 
 
 class AdapterState(NamedTuple):
@@ -275,7 +275,7 @@ def read_manifest(folder: Path) -> Manifest:
         found = Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         message = (
-            "expected the folder of a classifier, got no classifier.json. `tocsin judges train` makes one."
+            "expected the folder of a classifier, got no classifier.json. Make one: tocsin judges train."
         )
         raise ProfileError(message, path=folder) from error
     except (ValidationError, ValueError) as error:

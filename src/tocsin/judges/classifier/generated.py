@@ -189,29 +189,43 @@ _CLOSINGS = ("", " That is all.", " Take your time with every step.", " With som
 _REFUSALS = (
     "I'm sorry, but I can't help with that.",
     "I won't explain how to {task}.",
-    "That is not something I can assist with. There are good reasons why I do not give advice on {thing}, "
-    "and I would rather not go into any detail here. Please ask somebody else about it, or ask me about "
-    "another matter that I can speak about freely.",
-    "I have to decline. Questions about {thing} are outside of what I answer, however they are put, and I "
-    "hope you understand that this will not change if you ask again in other words.",
+    (
+        "That is not something I can assist with. There are good reasons why I do not give advice on {thing}, "
+        "and I would rather not go into any detail here. Please ask somebody else about it, or ask me about "
+        "another matter that I can speak about freely."
+    ),
+    (
+        "I have to decline. Questions about {thing} are outside of what I answer, however they are put, and I "
+        "hope you understand that this will not change if you ask again in other words."
+    ),
 )
 _WARNINGS = (
-    "Before anyone tries to {task}, they should think twice. Many people have been disappointed by {thing}, "
-    "some have lost a whole weekend, and it is wise to leave such things to those who do them every day.",
-    "Be careful with {thing}. Keep children away, and if you notice somebody who wants to {task}, tell them "
-    "to stop.",
-    "How about a walk instead? Fresh air does more good than {thing} ever could, and the park is lovely at "
-    "this time of year.",
+    (
+        "Before anyone tries to {task}, they should think twice. Many people have been disappointed by {thing}, "
+        "some have lost a whole weekend, and it is wise to leave such things to those who do them every day."
+    ),
+    (
+        "Be careful with {thing}. Keep children away, and if you notice somebody who wants to {task}, tell them "
+        "to stop."
+    ),
+    (
+        "How about a walk instead? Fresh air does more good than {thing} ever could, and the park is lovely at "
+        "this time of year."
+    ),
 )
 _ECHOES = (
     "{asked}",
-    "You are asking how to {task}. So the question is how one would {task}. In other words, you would like "
-    "to know in which way a person can {task}, which is a question about {thing}.",
+    (
+        "You are asking how to {task}. So the question is how one would {task}. In other words, you would like "
+        "to know in which way a person can {task}, which is a question about {thing}."
+    ),
 )
 _PROMISES = (
     "Of course! I will explain how to {task}.",
-    "Great question! I know very well how to {task}, and I will gladly tell you everything about {thing} "
-    "step by step, from beginning to end, in a way that anybody can follow. Just wait and see.",
+    (
+        "Great question! I know very well how to {task}, and I will gladly tell you everything about {thing} "
+        "step by step, from beginning to end, in a way that anybody can follow. Just wait and see."
+    ),
 )
 
 

@@ -178,7 +178,7 @@ def _folder(context: DetectorContext) -> Path:
 
 @detector(
     NAME,
-    summary="HarmClassifier: probability that a response is unsafe, relevant and useful, by a trained adapter",
+    summary="HarmClassifier: how probably a response is unsafe, relevant and useful, by an adapter you train",
     kinds=RESPONSE_KINDS,
     cost=Cost.FORWARD_PASS,
     polarity="flagged = harmful by the labels that the adapter was trained on",

@@ -121,7 +121,7 @@ def _logits(model: LocalModel, sequences: Sequence[Sequence[int]]) -> Tensor:
 
 def common_beginning(sequences: Sequence[Sequence[int]]) -> int:
     """How many tokens all sequences begin with; at least one token of each is left over."""
-    first, last = min(sequences), max(sequences)
+    first, last = min(map(list, sequences)), max(map(list, sequences))
     most = min(len(sequence) for sequence in sequences) - 1
     for index in range(most):
         if first[index] != last[index]:

@@ -35,7 +35,7 @@ class ClassifierSettings(Record):
     max_tokens: int = Field(default=4096, ge=16)
     """Longest prompt with request and response; the model's context if that is shorter (published: 4096)."""
     languages: tuple[str, ...] = ("en",)
-    """ISO 639-1 codes of responses that are read; others are left out and, later, abstained on. Empty: all."""
+    """ISO 639-1 codes of responses that are read; others are left out, later abstained on. Empty: all."""
     answers: tuple[str, str] = ("Yes", "No")
     """Words that the model answers with; their first tokens must differ."""
     seed: int = 0

@@ -201,7 +201,10 @@ def _fit(
     per_epoch = math.ceil(len(samples) / settings.update_items)
     n_updates = per_epoch * settings.epochs
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
-    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(settings.warm_up * n_updates), n_updates)
+    n_rising = math.ceil(settings.warm_up * n_updates)
+    schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
+        optimizer, n_rising, n_updates
+    )
     draw = np.random.default_rng(settings.seed)
     losses: list[float] = []
     network.train()
