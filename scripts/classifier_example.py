@@ -9,15 +9,15 @@ import json
 import sys
 from pathlib import Path
 
-from tocsin.judges.classifier.generated import generated_judgements
+from tocsin.judges.classifier.generated import MAX_TOPICS, generated_judgements
 
 
-def main(target: Path) -> None:
-    """One JSON object a line."""
-    rows = generated_judgements()
+def main(target: Path, n_topics: int = MAX_TOPICS) -> None:
+    """One JSON object a line, ten for each topic."""
+    rows = generated_judgements(n_topics)
     target.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     print(f"{len(rows)} labelled responses in {target}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))

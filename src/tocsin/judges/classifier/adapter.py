@@ -155,10 +155,10 @@ def attach(
     if weights is not None:
         own = {name for name, _ in wrapped.named_parameters() if f".{_NAME}." in name}
         try:
-            missing, unexpected = set_peft_model_state_dict(wrapped, dict(weights), adapter_name=_NAME)
+            outcome = set_peft_model_state_dict(wrapped, dict(weights), adapter_name=_NAME)
         except RuntimeError as error:
             raise _damaged() from error
-        if unexpected or own & set(missing):
+        if outcome.unexpected_keys or own & set(outcome.missing_keys):  # type: ignore[attr-defined]
             raise _damaged()
     wrapped.train(mode=False)
     return wrapped
