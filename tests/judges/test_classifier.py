@@ -83,9 +83,8 @@ def test_the_gradient_takes_mass_from_other_tokens_and_is_least_at_the_label() -
     assert logits.grad[0].tolist() == pytest.approx([-0.5, -0.1, 0.2, 0.2, 0.2], abs=1e-6)
     best = torch.tensor([[math.log(0.7), math.log(0.3), -1e4, -1e4]])
     entropy = -(0.7 * math.log(0.7) + 0.3 * math.log(0.3))
-    assert soft_label_loss(best, torch.tensor([0.7]), yes=YES, no=NO).item() == pytest.approx(
-        entropy, abs=1e-6
-    )
+    least = soft_label_loss(best, torch.tensor([0.7]), yes=YES, no=NO)
+    assert least.item() == pytest.approx(entropy, abs=1e-6)
 
 
 def test_an_answer_is_a_share_and_its_log_odds() -> None:
@@ -151,7 +150,7 @@ def test_a_long_response_is_cut_and_the_answer_keeps_its_place() -> None:
     fitted = prompt_of(limit).fit("How?", long)
     assert fitted is not None
     assert fitted.is_cut
-    assert limit - 40 < len(fitted.ids) <= limit < len(whole)
+    assert limit - 12 < len(fitted.ids) <= limit < len(whole)
     # The question and the template stand after the data, and are all there.
     tail = prompt.encode("How?", "")[-30:]
     assert fitted.ids[-30:] == tail
@@ -353,12 +352,7 @@ def test_an_answer_of_neither_yes_nor_no_is_abstained_on(trained: tuple[Path, Pa
     assert verdict.abstained.reason is Reason.UNPARSED
     assert "neither Yes nor No" in verdict.abstained.detail
     with pytest.raises(UsageError, match="least_mas"):
-        create(
-            "harm-classifier",
-            DetectorContext(
-                model=str(base), profile=done.folder, options={"harm-classifier": {"least_mas": 1}}
-            ),
-        )
+        create("harm-classifier", DetectorContext(options={"harm-classifier": {"least_mas": 1}}))
 
 
 def test_an_adapter_of_another_base_or_a_damaged_one_is_refused(

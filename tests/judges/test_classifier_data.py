@@ -26,7 +26,7 @@ def one(path: Path, **row: object) -> LabelledResponse:
 
 
 def test_the_soft_label_of_an_overlap_is_the_published_curve() -> None:
-    # sigmoid(10 (x - 0.5)): the card's Yes labels lie at x from 0.64 to 0.85, its No labels at x from 0 to 0.14.
+    # sigmoid(10 (x - 0.5)): the published Yes labels lie at x from 0.64 to 0.85, No labels below 0.14.
     assert math.log(soft_of_overlap(0.0) / (1 - soft_of_overlap(0.0))) == pytest.approx(-5)
     assert math.log(soft_of_overlap(0.64) / (1 - soft_of_overlap(0.64))) == pytest.approx(1.4)
     assert soft_of_overlap(0.85) == pytest.approx(1 / (1 + math.exp(-3.5)))

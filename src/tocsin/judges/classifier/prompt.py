@@ -76,13 +76,16 @@ class AnswerPrompt:
         if len(ids) <= self.limit:
             return Fitted(ids, is_cut=False)
         offsets = self._model.encode_untrusted(response).offsets
-        keep = min(len(offsets), self.limit - len(self.encode(request, "")))
-        while keep > 0:
+        best: list[int] | None = None
+        least, most = 1, min(len(offsets), self.limit - len(self.encode(request, "")))
+        while least <= most:  # escapes may need more tokens than the text itself, so how many is tried
+            keep = (least + most + 1) // 2
             ids = self.encode(request, response[: offsets[keep - 1][1]])
             if len(ids) <= self.limit:
-                return Fitted(ids, is_cut=True)
-            keep -= len(ids) - self.limit  # escapes in the data may need more tokens than the text itself
-        return None
+                best, least = ids, keep + 1
+            else:
+                most = keep - 1
+        return None if best is None else Fitted(best, is_cut=True)
 
     def _ids(self, request: str, response: str, pieces: Sequence[str]) -> list[int]:
         data = f"{MARKER}\n{quote({'request': request, 'response': response})}\n{MARKER}"
