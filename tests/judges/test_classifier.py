@@ -25,6 +25,7 @@ from tocsin.judges.classifier.prompt import AnswerPrompt
 from tocsin.judges.classifier.scoring import Answer, answer_logits, answers, common_beginning, soft_label_loss
 from tocsin.judges.classifier.training import Sample, accumulate, balanced_threshold, figures
 from tocsin.models.local import load_local
+from tocsin.testbed import load_planted
 from tocsin.testbed.training import one_thread
 
 QUICK = ClassifierSettings(learning_rate=5e-3, epochs=5, update_items=4, dropout=0.0)
@@ -172,6 +173,15 @@ def test_a_template_without_system_turns_gets_the_text_before_the_question() -> 
     prompt = AnswerPrompt(tiny_classifier_model("gemma"), answers=("Yes", "No"), max_tokens=4096)
     assert prompt.roles == ("user",)
     assert prompt.yes != prompt.no
+
+
+def test_a_testbed_answers_in_words_of_its_own() -> None:
+    model = load_planted().model
+    with pytest.raises(ModelError, match="Choose other answers"):
+        AnswerPrompt(model, answers=("Yes", "No"), max_tokens=4096)
+    prompt = AnswerPrompt(model, answers=("yes", "no"), max_tokens=4096)
+    assert model.decode([prompt.yes]) == "yes"
+    assert prompt.fit("please paint the red-kite today", "first use the brush") is not None
 
 
 def test_answers_that_begin_with_one_token_are_refused() -> None:

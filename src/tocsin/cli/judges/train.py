@@ -124,6 +124,8 @@ def _tables(trained: Trained) -> list[str]:
     facts.add_row("loss by epoch", " ".join(f"{loss:.3f}" for loss in found.training.losses))
     facts.add_row("threshold", f"{found.threshold:.3f} ({found.threshold_source})")
     facts.add_row("adapter", visible(str(trained.folder)))
+    if found.after is None:
+        facts.add_row("held-out items", "none, so nothing is known about new topics")
     tables = [table_text(facts)]
     if found.before is not None and found.after is not None:
         tables.append(table_text(_figures(found.before, found.after)))

@@ -24,13 +24,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from tocsin.core.errors import InputError
+from tocsin.core.errors import InputError, MissingExtraError
 from tocsin.judges.classifier.soft_labels import overlap_of, soft_of_overlap, soft_of_votes
 from tocsin.judges.lexical.tokens import TextCache
 
@@ -104,6 +105,7 @@ def read_labelled(path: Path | str) -> LabelledData:
     Raises:
         InputError: If it cannot be read, a line is no such object, an item has no label, its label is in
             doubt (a tie of votes, a soft label of 0.5), or an id is doubled.
+        MissingExtraError: If soft labels come from references and the extra `judges` is not installed.
     """
     path = Path(path)
     try:
@@ -180,6 +182,8 @@ def _soft(row: _Row, references: list[str], texts: TextCache) -> tuple[float | N
     if row.votes is not None and len(row.votes) > 1 and len(set(row.votes)) == 1:
         return float(row.votes[0]), "votes"
     if references:
+        if find_spec("nltk") is None:
+            raise MissingExtraError(extra="judges", purpose="deriving soft labels from references")
         return soft_of_overlap(overlap_of(row.response, references, texts)), "references"
     if row.votes is not None:
         return soft_of_votes(row.votes), "votes"
