@@ -261,12 +261,69 @@ def biopsy(result: Result) -> str:
     )
 
 
+def trace_twitter15(result: Result) -> str:
+    """Every rule of reconstruction against the released parents, and the repairs."""
+
+    def cell(rate: Result, digits: int) -> str:
+        return f"{rate['value']:.{digits}f} ({rate['low']:.{digits}f} to {rate['high']:.{digits}f})"
+
+    head = ["rule", "parent right", "same, parent not the source", "depth off by", "depth, signed",
+            "virality off by", "virality, signed"]  # fmt: skip
+    rows = [
+        [
+            name,
+            percent(one["parent_accuracy"]),
+            percent(one["parent_accuracy_not_source"]),
+            *(cell(one[f"depth_{kind}_error"], 1) for kind in ("absolute", "signed")),
+            *(cell(one[f"virality_{kind}_error"], 2) for kind in ("absolute", "signed")),
+        ]
+        for name, one in result["rules"].items()
+    ]
+    released, network, choices = result["released"], result["network"], result["accuracy_by_choice_of_parent"]
+    before, after = network["right_before_among_moved"], network["right_after_among_moved"]
+    return (
+        table(head, rows)
+        + f"\n{result['cascades']:,} cascades, {result['events_with_parent']:,} events with a parent, "
+        f"{result['events_whose_parent_is_the_source']:,} of them the source. Released depth "
+        f"{cell(released['depth'], 2)}, virality {cell(released['virality'], 2)}. Sampled rules: means over "
+        f"{result['draws']} draws. NETINF: {network['edges']:,} edges, rate {network['rate_per_minute']:.2g} "
+        f"a minute; they moved {network['events_moved']:,} events, of which {before:,} were right before and "
+        f"{after:,} after ({network['from_the_source_among_moved']:,} by the star).\n\n"
+        + table(["repair", "count"], [[name, f"{count:,}"] for name, count in result["repairs"].items()])
+        + "\n"
+        + table(
+            ["of several parents", *next(iter(choices.values()))],
+            [[name, *(f"{share:.2%}" for share in one.values())] for name, one in choices.items()],
+        )
+    )
+
+
+def trace_netinf(result: Result) -> str:
+    """Time and memory of NETINF."""
+    rows = [
+        ["cascades", f"{result['cascades']:,}"],
+        ["mean and largest size", f"{result['mean_size']:.2f}, {result['largest']:,}"],
+        ["nodes", f"{result['nodes']:,}"],
+        ["pairs of events", f"{result['pairs_of_events']:,}"],
+        [
+            "edges found, of those that are there",
+            f"{result['edges_found']:,}, {result['edges_of_network']:,}",
+        ],
+        ["precision, recall of edges", f"{result['edge_precision']:.5f}, {result['edge_recall']:.3f}"],
+        ["seconds (target 600)", f"{result['seconds']:.1f}"],
+        ["peak GB (target 8)", f"{result['peak_gb']:.2f}"],
+    ]
+    return table(["NETINF", ""], rows)
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "speed_prompts": speed_prompts,
     "memory": memory,
     "speed_skills": speed_skills,
     "speed_judges": speed_judges,
     "startup": startup,
+    "trace_netinf": trace_netinf,
+    "trace_twitter15": trace_twitter15,
     "accuracy-harmfulness": accuracy,
     "accuracy-latent-guard": accuracy,
     "accuracy-surface": accuracy,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from chat_server import ChatServer
 from tocsin.core.errors import ModelError, UsageError
@@ -56,7 +57,7 @@ class Told:
         self.is_closed = False
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, JsonValue]:
         return {"model": self.id}
 
     def replies(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply | ProviderFailure]:
@@ -71,7 +72,7 @@ class Told:
 
 def judged(name: str, *lines: Line, item: Item | None = None, **settings: object) -> Verdict:
     told = Told(*lines)
-    judge = PromptedJudge(RUBRICS[name], told, PromptedSettings.model_validate(settings))  # type: ignore[arg-type]
+    judge = PromptedJudge(RUBRICS[name], told, PromptedSettings.model_validate(settings))
     (verdict,) = judge.detect([response() if item is None else item])
     assert told.is_closed
     return verdict
@@ -432,7 +433,7 @@ def script(
 
 
 def test_scripted_replies_answer_round_by_round(tmp_path: Path) -> None:
-    rules = [
+    rules: list[dict[str, object]] = [
         {"contains": "rye", "replies": ["Yes", "Uncertain", "Yes"]},
         {"contains": "wheat", "replies": [{"failure": "outage"}]},
         {"contains": "oat", "replies": ["Yes", {"failure": "refused"}, "Yes"]},
