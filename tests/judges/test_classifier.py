@@ -21,6 +21,7 @@ from tocsin.core.registry import Detector, DetectorContext, create
 from tocsin.internals.weights_digest import weights_digest
 from tocsin.judges.classifier import ClassifierSettings, Trained, read_labelled, train_classifier
 from tocsin.judges.classifier.adapter import MANIFEST, WEIGHTS, adapted
+from tocsin.judges.classifier.generated import generated_judgements
 from tocsin.judges.classifier.prompt import AnswerPrompt
 from tocsin.judges.classifier.scoring import Answer, answer_logits, answers, common_beginning, soft_label_loss
 from tocsin.judges.classifier.training import Sample, accumulate, balanced_threshold, figures
@@ -439,3 +440,19 @@ def test_the_commands_train_scan_and_rank(
     assert main([*rank, "--json", *with_it]) == 0
     ranking = json.loads(capsys.readouterr().out)
     assert ranking["judges"][0]["overall"]["value"] == 1.0
+
+
+@pytest.mark.slow
+def test_the_embedded_model_learns_what_it_uses_on_topics_it_has_not_seen(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "data.jsonl", generated_judgements(12))
+    settings = ClassifierSettings(epochs=2, update_items=4)
+    found = train_judge(data, out=tmp_path / "out", settings=settings, held_out=0.3, offline=True).manifest
+    assert found.before is not None
+    assert found.after is not None
+    assert (found.after.n, found.after.n_yes, found.after.n_topics) == (40, 20, 4)
+    assert found.before.loss is not None
+    assert found.after.loss is not None
+    assert found.after.loss < found.before.loss
+    assert found.after.auroc.value is not None
+    assert found.before.auroc.value is not None
+    assert found.after.auroc.value > max(0.75, found.before.auroc.value)

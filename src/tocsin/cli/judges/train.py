@@ -107,7 +107,8 @@ def train(
         )
     write([trained.manifest.model_dump_json(indent=1) + "\n"] if json else _tables(trained))
     named = visible(str(trained.folder))
-    notice(f"next:   tocsin scan PATH --detector harm-classifier --profile {named} --model {visible(model)}")
+    chosen = f"--detector harm-classifier --profile {named} --model {visible(model)}"
+    notice(f"next:   tocsin scan PATH --kind response {chosen}")
 
 
 def _tables(trained: Trained) -> list[str]:
