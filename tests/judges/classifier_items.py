@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tiny_models import STYLES, fast_tokenizer, tiny_llama, tiny_local
@@ -40,7 +40,7 @@ def rows() -> list[dict[str, object]]:
     return found
 
 
-def write_rows(path: Path, given: Sequence[dict[str, object]]) -> Path:
+def write_rows(path: Path, given: Sequence[Mapping[str, object]]) -> Path:
     """JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in given), "utf-8")
     return path

@@ -79,7 +79,8 @@ def test_the_loss_of_an_even_label_with_equal_answers_is_minus_log_q() -> None:
 
 def test_the_gradient_takes_mass_from_other_tokens_and_is_least_at_the_label() -> None:
     logits = torch.zeros(1, 5, requires_grad=True)
-    soft_label_loss(logits, torch.tensor([0.7]), yes=YES, no=NO).sum().backward()
+    loss = soft_label_loss(logits, torch.tensor([0.7]), yes=YES, no=NO).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     # d loss / d logit = p - y: 0.2 - 0.7 for Yes, 0.2 - 0.3 for No, 0.2 for every other token.
     assert logits.grad[0].tolist() == pytest.approx([-0.5, -0.1, 0.2, 0.2, 0.2], abs=1e-6)
