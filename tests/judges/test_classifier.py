@@ -15,11 +15,11 @@ from classifier_items import response, rows, tiny_classifier_model, tiny_folder,
 
 from tocsin.api.train_judge import train_judge
 from tocsin.cli import main
-from tocsin.core.errors import FitError, ModelError, ProfileError, UsageError
+from tocsin.core.errors import FitError, MissingExtraError, ModelError, ProfileError, UsageError
 from tocsin.core.records import Item, Kind, Origin, Reason
 from tocsin.core.registry import Detector, DetectorContext, create
 from tocsin.internals.weights_digest import weights_digest
-from tocsin.judges.classifier import ClassifierSettings, Trained, read_labelled, train_classifier
+from tocsin.judges.classifier import ClassifierSettings, Trained, adapter, read_labelled, train_classifier
 from tocsin.judges.classifier.adapter import MANIFEST, WEIGHTS, adapted
 from tocsin.judges.classifier.generated import generated_judgements
 from tocsin.judges.classifier.prompt import AnswerPrompt
@@ -457,3 +457,12 @@ def test_the_embedded_model_learns_what_it_uses_on_topics_it_has_not_seen(tmp_pa
     assert found.after.auroc.value is not None
     assert found.before.auroc.value is not None
     assert found.after.auroc.value > max(0.75, found.before.auroc.value)
+
+
+def test_a_missing_extra_is_named_before_any_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(adapter, "find_spec", lambda name: None)
+    data = write_rows(tmp_path / "data.jsonl", rows())
+    with pytest.raises(MissingExtraError, match=r"tocsin\[train\]"):
+        train_judge(data, out=tmp_path / "out")
+    with pytest.raises(MissingExtraError, match=r"tocsin\[train\]"):
+        create("harm-classifier", DetectorContext(profile=tmp_path))

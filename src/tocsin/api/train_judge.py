@@ -9,7 +9,7 @@ from tocsin.api.white_box import open_white_box
 from tocsin.core.errors import UsageError
 from tocsin.core.registry import DetectorContext
 from tocsin.judges.classifier import ClassifierSettings, Trained, read_labelled, train_classifier
-from tocsin.judges.classifier.adapter import check_folder
+from tocsin.judges.classifier.adapter import check_extra, check_folder
 
 
 def train_judge(
@@ -56,6 +56,7 @@ def train_judge(
         message = f"expected a share from 0 to less than 1 to hold out, got {held_out}. Use 0.2, say."
         raise UsageError(message)
     folder = Path(out)
+    check_extra()
     check_folder(folder)
     labelled = read_labelled(data)
     progress(Progress("loading", 0, None, model))

@@ -16,6 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -115,6 +116,16 @@ class Manifest(Record):
     after: Figures | None = None
 
 
+def check_extra() -> None:
+    """Refuse before any work is done what needs PEFT.
+
+    Raises:
+        MissingExtraError: If the extra `train` is not installed.
+    """
+    if find_spec("peft") is None:
+        raise MissingExtraError(extra="train", purpose="a classifier of responses")
+
+
 def attach(
     model: LocalModel, settings: ClassifierSettings, weights: Mapping[str, Tensor] | None = None
 ) -> PeftModel:
@@ -130,10 +141,8 @@ def attach(
         ProfileError: If weights are missing or of other shapes.
         MissingExtraError: If the extra `train` is not installed.
     """
-    try:
-        from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-    except ImportError as error:
-        raise MissingExtraError(extra="train", purpose="a classifier of responses") from error
+    check_extra()
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     config = LoraConfig(
         r=settings.rank,

@@ -12,7 +12,7 @@ from tocsin.core.errors import UsageError
 from tocsin.core.gate import assess, unread_stretches
 from tocsin.core.records import Abstention, Examined, Item, Provenance, Reason, Record, Verdict
 from tocsin.core.registry import Cost, Detector, DetectorContext, detector, lookup
-from tocsin.judges.classifier.adapter import attach, read_manifest, read_weights
+from tocsin.judges.classifier.adapter import attach, check_extra, read_manifest, read_weights
 from tocsin.judges.classifier.prompt import AnswerPrompt
 from tocsin.judges.classifier.scoring import Answer, answers
 from tocsin.judges.classifier.training import LEAST_MASS
@@ -51,6 +51,7 @@ class HarmClassifier:
     def __init__(self, context: DetectorContext) -> None:
         self.info = lookup(NAME).info
         self._least_mass = _options(context).least_mass
+        check_extra()
         folder = _folder(context)
         self._manifest = read_manifest(folder)
         self._model = load_white_box(context.model, context)
