@@ -298,6 +298,68 @@ def trace_twitter15(result: Result) -> str:
     )
 
 
+def trace_twitter15_labels(result: Result) -> str:
+    """Labels compared by each test, for each way to have parents."""
+
+    def p_of(value: float | None) -> str:
+        return "-" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+    def inside(found: Result) -> list[str]:
+        if found["p"] is None:
+            return [found["reason"], "-"]
+        rate = found["delta"]
+        return [f"{rate['value']:.2f} ({rate['low']:.2f} to {rate['high']:.2f})", p_of(found["holm"])]
+
+    def row_of(found: Result) -> list[str]:
+        names = [found["measure"], f"{found['first']} over {found['second']}"]
+        if found["reason"]:
+            return [*names, found["reason"], *["-"] * 6]
+        ranks = [p_of(found["weighted_p"]), p_of(found["ranks_p"]), f"{found['delta']['value']:.2f}"]
+        return [*names, *ranks, *inside(found["matched"]), *inside(found["binned"])]
+
+    rules = result["rules"]
+    names = ["size", "depth", "breadth", "virality", "out_degree"]
+    medians = [
+        [f"{rule}, {label}", f"{row['cascades']}", *(f"{row[name]:.4g}" for name in names)]
+        for rule, one in rules.items()
+        for label, row in one["medians"].items()
+    ]
+    head = ["measure", "compared", "published p", "p, one row a cascade", "delta", "delta at one size",
+            "p (Holm)", "delta in bins of size", "p (Holm)"]  # fmt: skip
+    tests = list(rules["released"]["counts"])
+    counted = [[name, *(str(one["counts"][name]) for one in rules.values())] for name in tests]
+    fitted = [[rule, *_estimates(one["estimates"])] for rule, one in rules.items()]
+    return "\n".join(
+        [
+            table(["medians by parents and label", "cascades", *names], medians),
+            table(head, [row_of(found) for found in rules["released"]["comparisons"]]),
+            table(["comparisons with p < 0.05", *rules], counted),
+            table(
+                [
+                    "complete tree at p = 0.05, by parents", "within reach", "h identified",
+                    "published h, 5 % to 95 %", "its rank correlation with size", "its error (median)",
+                    "error of the closed form",
+                ],
+                fitted,
+            ),
+        ]
+    )  # fmt: skip
+
+
+def _estimates(fitted: Result) -> list[str]:
+    """What the model of complete trees makes of the cascades."""
+    low, high = fitted["h as published, 5 % to 95 %"]
+    found = next(one for one in fitted["by_share"] if one["p"] == 0.05)
+    return [
+        f"{found['reachable']:,}",
+        f"{found['identified']:,}",
+        f"{low:.2f} to {high:.2f}",
+        f"{fitted['spearman_of_h_and_size']:.3f}",
+        f"{fitted['error_as_published']:.2f}",
+        f"{fitted['error_of_the_closed_form']:.2f}",
+    ]
+
+
 def trace_netinf(result: Result) -> str:
     """Time and memory of NETINF."""
     rows = [
@@ -324,6 +386,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "startup": startup,
     "trace_netinf": trace_netinf,
     "trace_twitter15": trace_twitter15,
+    "trace_twitter15_labels": trace_twitter15_labels,
     "accuracy-harmfulness": accuracy,
     "accuracy-latent-guard": accuracy,
     "accuracy-surface": accuracy,

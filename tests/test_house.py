@@ -51,6 +51,7 @@ HEAVY = {
     "sacrebleu",
     "sentence_transformers",
     "starlette",
+    "statsmodels",
     "torch",
     "transformers",
     "uvicorn",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from tocsin.core.errors import InputError, UsageError
-from tocsin.trace.engine.engine import Engine, backend, write_sorted
+from tocsin.trace.engine.engine import Engine, backend, to_arrow, write_sorted
 from tocsin.trace.engine.relations import CLEANING, attributes, cleaned, dropped_counts, events
 from tocsin.trace.link.link import SIMILARITY, link
 from tocsin.trace.log.ingest import ingest
@@ -112,7 +112,7 @@ def run_trace(log: Path, out: Path, options: TraceOptions) -> TraceResult:
 def _clean(read: Path, part: Path, options: TraceOptions) -> Counts:
     with backend(options.engine, part, master=options.master) as connection:
         messages = connection.read_parquet(str(read))
-        dropped = connection.to_pyarrow(dropped_counts(messages, options.rules)).to_pylist()[0]
+        dropped = to_arrow(connection, dropped_counts(messages, options.rules)).to_pylist()[0]
         write_sorted(connection, cleaned(messages, options.rules), part / "messages.parquet")
     return {name: int(value or 0) for name, value in dropped.items()}
 
