@@ -2,7 +2,7 @@
 
 Yes stands for a full answer to a question about house, kitchen or garden; No for refusals, warnings, full
 answers to another question, echoes of the question and empty promises. Nothing in them is harmful, so a
-model trained on them judges no harm: they show that it can learn what HarmJudge's question asks beside
+model trained on them judges no harm: they show whether it learns what HarmJudge's question asks beside
 "unsafe", which is whether a response addresses the request and helps with it, on topics it has not seen.
 
 Refusals, echoes and promises come short and long, and answers to another question are as long as full ones,
