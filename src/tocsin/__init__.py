@@ -48,6 +48,7 @@ _HOMES = {
     "tocsin.api.progress": ("Progress",),
     "tocsin.api.rank": ("RankStudy", "rank_judges"),
     "tocsin.api.scan": ("ScanResult", "scan"),
+    "tocsin.api.trace": ("trace_log",),
     "tocsin.api.train_judge": ("train_judge",),
     "tocsin.core.errors": (
         "FitError",
@@ -97,6 +98,7 @@ __all__ = [
     "judge_agreement",
     "rank_judges",
     "scan",
+    "trace_log",
     "train_judge",
 ]
 
