@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import JsonValue
 
 from tocsin.core.errors import ModelError
 from tocsin.core.records import Turn
@@ -84,6 +85,11 @@ class LocalModel:
         self.template_hash = template.hash if template else "none"
         self.raw_prefix = tokenizer.raw_prefix
 
+    @property
+    def has_template(self) -> bool:
+        """Whether the model ships a chat template."""
+        return self._template is not None
+
     def encode(self, text: str) -> Encoded:
         """Tokens of a rendered template."""
         return self._tokenizer.encode(text, is_trusted=True)
@@ -105,15 +111,21 @@ class LocalModel:
                 return tuple(found) if isinstance(found, list | tuple) else (int(found),)
         return ()
 
-    def render(self, turns: Sequence[Turn], *, generation_prompt: bool = True) -> str:
-        """The chat template applied to turns.
+    def render(
+        self,
+        turns: Sequence[Turn],
+        *,
+        generation_prompt: bool = True,
+        options: Mapping[str, JsonValue] | None = None,
+    ) -> str:
+        """The chat template applied to turns; `options` are further names that it may ask for.
 
         Raises:
             ModelError: If the model has no chat template, or it refuses the roles.
         """
         if self._template is None:
             raise no_chat_template(self.id)
-        return self._template.render(turns, generation_prompt=generation_prompt)
+        return self._template.render(turns, generation_prompt=generation_prompt, options=options)
 
     def final_norm(self, states: Array) -> Array:
         """The norm after the last block."""
