@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from tocsin.models.embedded import EmbeddedModel
     from tocsin.models.local import LocalModel
+    from tocsin.models.local.writing import Written
 
 DEFAULT_BATCH = 8
 DEFAULT_TOKENS = 256
@@ -169,7 +170,7 @@ class TorchResponder:
         pieces = chat_pieces(self._reader, [role for role, _ in shown])
         return framed_ids(self._reader, pieces, [text for _, text in shown])
 
-    def _written(self, sequences: Sequence[Sequence[int]]) -> list[tuple[list[int], bool]]:
+    def _written(self, sequences: Sequence[Sequence[int]]) -> list[Written]:
         from tocsin.models.local.writing import write_greedily
 
         return write_greedily(self._model, sequences, max_tokens=self._max_tokens, ends=self._ends())

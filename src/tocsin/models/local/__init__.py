@@ -1,4 +1,4 @@
-"""Hugging Face models: any causal language model, and classifiers, read through transformers (extra `local`)."""
+"""Hugging Face models through transformers (extra `local`): causal language models, and classifiers."""
 
 from tocsin.models.local.classifier import TextClassifier
 from tocsin.models.local.load import load_classifier, load_local

@@ -46,7 +46,7 @@ class TextClassifier:
         self._batch_size = batch_size
         self.id = id
         self.revision = revision
-        self.n_classes = int(model.config.num_labels)
+        self.n_classes = int(model.config.num_labels or 0)
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, with those that the tokenizer puts around it."""

@@ -86,9 +86,7 @@ def load_classifier(
     if batch_size is not None and batch_size < 1:
         message = f"--batch-size must be at least 1, got {batch_size}."
         raise UsageError(message)
-    found = _load(
-        name, "AutoModelForSequenceClassification", is_hub=is_hub, offline=offline, device=device
-    )
+    found = _load(name, "AutoModelForSequenceClassification", is_hub=is_hub, offline=offline, device=device)
     return TextClassifier(
         found.model,
         _backend(found.tokenizer, found.folder),
