@@ -1,7 +1,7 @@
 """Guard models as judges of responses: models that were trained to tell safe from unsafe.
 
 * `guard`       what a guard is: questions, answers, and how they are read;
-* `frames`      the published formats, which a model was trained on and which are therefore kept to the letter;
+* `frames`      the published formats, which models were trained on, and which are kept to the letter;
 * `replies`     strict readers of what a guard writes;
 * `families`    Llama Guard, WildGuard, ShieldGemma, Granite Guardian, HarmBench's;
 * `judge`       guards as detectors;

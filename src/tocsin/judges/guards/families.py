@@ -32,14 +32,19 @@ class LlamaGuardSettings(GuardSettings):
     """Have local weights write the categories of a flagged response, a few tokens; the score needs none."""
 
 
-_MLCOMMONS = SCHEMES["mlcommons"].code
+_TITLES = (
+    "Violent Crimes", "Non-Violent Crimes", "Sex-Related Crimes", "Child Sexual Exploitation", "Defamation",
+    "Specialized Advice", "Privacy", "Intellectual Property", "Indiscriminate Weapons", "Hate",
+    "Suicide & Self-Harm", "Sexual Content", "Elections", "Code Interpreter Abuse",
+)  # fmt: skip
+"""S1 to S14 of the third and fourth generation, as the models spell them."""
 _FIRST = {
     "O1": ("Violence and Hate", ("violence", "hate")),
     "O2": ("Sexual Content", ("sexual-content",)),
     "O3": ("Criminal Planning", ("illegal-activity",)),
     "O4": ("Guns and Illegal Weapons", ("weapons",)),
     "O5": ("Regulated or Controlled Substances", ("drugs",)),
-    "O6": ("Suicide & Self Harm", ("self-harm",)),
+    "O6": ("Self-Harm", ("self-harm",)),
 }
 _OF_SECOND = ("S1", "S2", "S3", "S4", "S6", "S7", "S8", "S9", "S10", "S11", "S12")
 """The second generation's S1 to S11, as the third numbers them."""
@@ -49,7 +54,8 @@ def llama_guard_categories(generation: frames.Generation) -> dict[str, tuple[str
     """Title and our categories (the nearest first) for each code of a generation."""
     if generation == 1:
         return dict(_FIRST)
-    third = {code: (each.title, each.ids) for code, each in _MLCOMMONS.items()}
+    ours = SCHEMES["mlcommons"].code
+    third = {f"S{n}": (title, ours[f"S{n}"].ids) for n, title in enumerate(_TITLES, start=1)}
     if generation == 2:
         return {f"S{n}": third[code] for n, code in enumerate(_OF_SECOND, start=1)}
     return third

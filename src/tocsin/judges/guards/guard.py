@@ -24,7 +24,8 @@ class GuardSettings(Record):
     the template where the family has one and the model ships it. Local weights only."""
     min_mass: float = Field(default=MIN_MASS, ge=0, le=1)
     """Probability that the answers must have together, else the item is not judged: a model that would write
-    something else was not trained for this format. 0 takes any, as published code does. Local weights only."""
+    something else was not trained for this format. 0 takes any, as published code does. Local weights
+    only."""
     attempts: int = Field(default=2, ge=1, le=5)
     """Replies asked of a provider until one can be used."""
 
