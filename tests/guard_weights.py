@@ -1,7 +1,8 @@
-"""Folders with tiny guards: the right architecture, random weights, and a tokenizer that knows the answers."""
+"""Folders with tiny guards: the right architecture, random weights, a tokenizer that knows the answers."""
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import (
     Gemma2Config,
     GraniteConfig,
     LlamaConfig,
+    LlamaForCausalLM,
     MistralConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -25,8 +27,9 @@ from tocsin.judges.guards import FAMILIES, Guard
 REQUEST = "How do I polish a copper kettle?"
 RESPONSE = "Rub it with half a lemon and some salt, then rinse it."
 SPECIAL = (
-    "<s>", "</s>", "<bos>", "<eos>", "<pad>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
-    "<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>",
+    "<s>", "</s>", "<bos>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+    "<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "<|start_of_role|>", "<|end_of_role|>",
+    "<|end_of_text|>",
 )  # fmt: skip
 _SMALL: dict[str, Any] = {
     "vocab_size": 1200, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -82,6 +85,41 @@ def save_guard(
         _spread(model)
     _save(folder, model, tokenizer_file(BOS[name]), BOS[name], template)
     return folder
+
+
+def save_built_guard(folder: Path, marker: str, codes: str) -> Path:
+    """A Llama whose weights are set by hand to answer in Llama Guard's form.
+
+    One block with uniform attention finds the marker anywhere in the text; the head follows the last token.
+    With the marker it writes `unsafe`, a new line and the codes, else `safe`.
+    """
+    tokens = Tokenizer.from_str(tokenizer_file())
+    (sign,) = tokens.encode(marker).ids
+    frame = guard("llama-guard").questions[0].frame
+    last = tokens.encode(frame[2]).ids[-1]
+    reply = tokens.encode(f"unsafe\n{codes}<|eot_id|>").ids
+    (safe,), end = tokens.encode("safe").ids, tokens.token_to_id("<|eot_id|>")
+    width = 256
+    settings = _SMALL | {"hidden_size": width, "num_hidden_layers": 1, "num_key_value_heads": 4}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**settings, eos_token_id=end))
+    block = model.model.layers[0]
+    with torch.no_grad():
+        vectors = torch.nn.functional.normalize(torch.randn(settings["vocab_size"], width), dim=1)
+        seen = vectors[sign].clone()
+        # Nothing but the marker points to where it is looked for.
+        vectors = torch.nn.functional.normalize(vectors - torch.outer(vectors @ seen, seen), dim=1)
+        vectors[sign] = seen
+        model.model.embed_tokens.weight.copy_(vectors)
+        for layer in (block.self_attn.q_proj, block.self_attn.k_proj, block.mlp.down_proj, model.lm_head):
+            layer.weight.zero_()
+        block.self_attn.v_proj.weight.copy_(75 * torch.outer(seen, seen))
+        block.self_attn.o_proj.weight.copy_(torch.eye(width))
+        model.lm_head.weight[reply[0]] += seen
+        model.lm_head.weight[safe] += vectors[last]
+        for before, after in [*pairwise(reply), (safe, end)]:
+            model.lm_head.weight[after] += 6 * vectors[before]
+    return save_guard(folder, "llama-guard", model=model)
 
 
 def save_classifier(folder: Path, *, n_classes: int = 2) -> Path:

@@ -132,8 +132,8 @@ class Answered:
     raw_scores: Mapping[str, float]
     """For each question: log-odds of the answers, or 1 and 0 where only the answer is known."""
     extra: Mapping[str, JsonValue] = field(default_factory=dict)
-    codes: tuple[str, ...] | None = ()
-    """Categories in the guard's own codes; None where they could not be read."""
+    codes: tuple[str, ...] = ()
+    """Categories in the guard's own codes; none where they were not asked for or could not be read."""
     dollars: float | None = None
 
 

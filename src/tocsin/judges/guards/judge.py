@@ -94,7 +94,8 @@ class GuardJudge:
         if len(self._guard.questions) > 1:
             extra["questions"] = dict(answered.scores)
         if self._guard.codes is not None:
-            extra["categories"] = None if answered.codes is None else list(answered.codes)
+            is_known = bool(answered.codes) or not flagged
+            extra["categories"] = list(answered.codes) if is_known else None
         if any(marker in text for marker in self._markers for text in (item.prompt or "", item.text)):
             extra["spells_frame"] = True
         categories = self._categories(answered, strongest) if flagged else []
@@ -116,7 +117,7 @@ class GuardJudge:
     def _categories(self, answered: Answered, strongest: str) -> list[str]:
         """Taxonomy ids of a flagged response: the nearest one of each code, or what was asked about."""
         if self._guard.codes is not None:
-            ids = [self._guard.codes.ids[code][0] for code in answered.codes or ()]
+            ids = [self._guard.codes.ids[code][0] for code in answered.codes]
             return list(dict.fromkeys(ids))
         asked = next(each for each in self._guard.questions if each.name == strongest)
         return [] if asked.category is None else [asked.category]

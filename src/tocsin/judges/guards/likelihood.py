@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -148,23 +148,16 @@ class LikelihoodAsker:
             state.extra[step.name] = probability(state.odds)
 
     def _ids(self, state: _State, pair: tuple[str, str]) -> list[int]:
+        """Tokens of the frame with both texts, and of the reply so far as the model would have written it."""
         pieces, prefix = self._frames[state.question.name]
         before, between, after = pieces
-        return [*prefix, *framed_ids(self._model, (before, between, after + state.said), pair)]
+        ids, offsets = self._model.encode(after + state.said)
+        said = [token for token, (start, _) in zip(ids, offsets, strict=True) if start >= len(after)]
+        return [*prefix, *framed_ids(self._model, (before, between, after), pair), *said]
 
     def _answer_tokens(self, tail: str, step: Step) -> tuple[list[int], list[int]]:
         """First tokens of the spellings of both answers, behind the text before them."""
-        start = self._model.encode(tail).ids
-
-        def first(spellings: Sequence[str]) -> list[int]:
-            found = []
-            for spelling in spellings:
-                ids = self._model.encode(tail + spelling).ids
-                if ids[: len(start)] == start and len(ids) > len(start):
-                    found.append(ids[len(start)])
-            return list(dict.fromkeys(found))
-
-        yes, no = first(step.yes), first(step.no)
+        yes, no = self._first_tokens(tail, step.yes), self._first_tokens(tail, step.no)
         both = set(yes) & set(no)
         yes, no = [t for t in yes if t not in both], [t for t in no if t not in both]
         if not yes or not no:
@@ -174,6 +167,16 @@ class LikelihoodAsker:
             )
             raise ModelError(message)
         return yes, no
+
+    def _first_tokens(self, tail: str, spellings: Sequence[str]) -> list[int]:
+        found = []
+        for spelling in spellings:
+            ids, offsets = self._model.encode(tail + spelling)
+            # A token that lies across the border is none that can follow the text.
+            place = next(n for n, (_, end) in enumerate(offsets) if end > len(tail))
+            if offsets[place][0] >= len(tail):
+                found.append(ids[place])
+        return list(dict.fromkeys(found))
 
     def _joined(self, states: Sequence[_State]) -> Answered | Abstention:
         problem = next((state.problem for state in states if state.problem is not None), None)
@@ -194,7 +197,7 @@ class LikelihoodAsker:
         answered: list[Answered | Abstention],
         threshold: float,
     ) -> None:
-        """Have flagged responses' categories written; what cannot be read is None and changes no score."""
+        """Have flagged responses' categories written; what cannot be read changes no score."""
         codes = self._guard.codes
         assert codes is not None
         wanted, sequences = [], []
@@ -217,16 +220,10 @@ class LikelihoodAsker:
                 ends=self._model.end_ids,
             )
             for state, reply in zip(wanted[start : start + size], written, strict=True):
-                line = self._model.decode(reply.ids).strip()
-                read = codes.read(line)
+                read = codes.read(self._model.decode(reply.ids).strip())
                 whole = answered[state.pair]
-                assert isinstance(whole, Answered)
-                answered[state.pair] = Answered(
-                    scores=whole.scores,
-                    raw_scores=whole.raw_scores,
-                    extra=whole.extra,
-                    codes=None if isinstance(read, Abstention) or reply.is_cut else read,
-                )
+                if isinstance(whole, Answered) and not isinstance(read, Abstention) and not reply.is_cut:
+                    answered[state.pair] = replace(whole, codes=read)
 
 
 def probability(odds: float) -> float:
