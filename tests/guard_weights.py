@@ -127,7 +127,8 @@ def save_classifier(folder: Path, *, n_classes: int = 2) -> Path:
     torch.manual_seed(1)
     config = RobertaConfig(
         vocab_size=1200, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=514, num_labels=n_classes, pad_token_id=1,
+        max_position_embeddings=514, pad_token_id=1,
+        id2label={n: f"class {n}" for n in range(n_classes)},
     )  # fmt: skip
     model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
     _spread(model)

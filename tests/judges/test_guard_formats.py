@@ -209,7 +209,7 @@ def test_generations_of_llama_guard_differ_in_control_tokens_and_in_their_codes(
 
 def test_every_code_maps_to_categories_of_the_taxonomy() -> None:
     for generation in (1, 2, 3, 4):
-        for _, ids in llama_guard_categories(generation).values():  # type: ignore[arg-type]
+        for _, ids in llama_guard_categories(generation).values():
             assert ids
             assert all(category(each).id == each for each in ids)
 
