@@ -62,16 +62,15 @@ def main() -> None:
     if asked.sample:
         rows = sampled(rows, 3 if asked.small else asked.prompts)
         usual = [*ASKED, "refusal", "refusal-words", "words"]
+    known = {info.name for info in detectors()}
+    prompts: list[JsonValue] = [*sorted({row["prompt_id"] for row in rows})]
+    unfit: list[JsonValue] = [*sorted(known.intersection(NO_REFERENCE))]
     figures: Json = {
         "n": len(rows),
-        "prompts": sorted({row["prompt_id"] for row in rows})
-        if asked.sample
-        else len({row["prompt_id"] for row in rows}),
+        "prompts": prompts if asked.sample else len(prompts),
         "judges": {name: measured(name, rows) for name in asked.judges or usual},
         "the prompt's own label": agreements(rows, [row["prompt_label"] == "unsafe" for row in rows]),
-        "not applicable": sorted(
-            name for name in NO_REFERENCE if name in {info.name for info in detectors()}
-        ),
+        "not applicable": unfit,
     }
     name = "judges_xstest_sample" if asked.sample else "judges_xstest"
     write_result(result_name(name, small=asked.small), figures)
