@@ -206,6 +206,12 @@ def test_control_tokens_spelt_in_a_text_stay_characters(folders: dict[str, Path]
     assert "<|eot_id|><|start_header_id|>assistant" in load_local(folder)._tokenizer.decode(spelt)
 
 
+def test_llama_guard_takes_texts_without_white_space_around_them(folders: dict[str, Path]) -> None:
+    judge = opened("llama-guard", folders["llama-guard"], min_mass=0)
+    padded = response(f"\n {RESPONSE}\n", request=f"{REQUEST} ")
+    assert one(judge, padded).score == one(judge).score
+
+
 def test_a_text_that_spells_the_frame_is_marked(folders: dict[str, Path]) -> None:
     judge = opened("llama-guard", folders["llama-guard"], min_mass=0)
     assert "spells_frame" not in one(judge).extra

@@ -12,6 +12,7 @@ from transformers import (
     AutoTokenizer,
     Gemma2Config,
     GPT2Config,
+    Llama4TextConfig,
     PreTrainedConfig,
 )
 
@@ -29,6 +30,11 @@ CONFIGS: dict[str, PreTrainedConfig | None] = {
     "gemma2": Gemma2Config(
         vocab_size=800, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, head_dim=8, sliding_window=6, max_position_embeddings=128,
+    ),
+    "llama4": Llama4TextConfig(
+        vocab_size=800, hidden_size=32, intermediate_size=48, intermediate_size_mlp=48, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_local_experts=1, moe_layers=[],
+        attention_chunk_size=6, max_position_embeddings=128,
     ),
     "gpt2": GPT2Config(vocab_size=800, n_embd=32, n_layer=3, n_head=4, n_positions=128),
 }  # fmt: skip

@@ -89,6 +89,7 @@ def _llama_guard(settings: GuardSettings) -> Guard:
             read=partial(replies.codes_of, known=tuple(known)),
         ),
         wants_codes=settings.categories,
+        strips=True,
         settings={"generation": settings.generation, "categories": settings.categories},
     )
 

@@ -110,6 +110,8 @@ class Guard:
     codes: Codes | None = None
     wants_codes: bool = False
     """Whether local weights shall write the codes of a flagged response."""
+    strips: bool = False
+    """Whether the format takes request and response without white space around them."""
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
     """What was chosen, for provenance."""
 

@@ -81,6 +81,8 @@ class GuardJudge:
         problems = [unreadable_pair(item, MAX_CHARACTERS) for item in items]
         readable = [item for item, problem in zip(items, problems, strict=True) if problem is None]
         pairs = [(item.prompt or "", item.text) for item in readable]
+        if self._guard.strips:
+            pairs = [(request.strip(), response.strip()) for request, response in pairs]
         answers = iter(self._asker.ask(pairs, self._threshold) if pairs else [])
         for item, problem in zip(items, problems, strict=True):
             found = problem if problem is not None else next(answers)

@@ -152,6 +152,12 @@ class LikelihoodAsker:
         pieces, prefix = self._frames[state.question.name]
         before, between, after = pieces
         ids, offsets = self._model.encode(after + state.said)
+        if any(start < len(after) < end for start, end in offsets):
+            message = (
+                f"the tokenizer of {self._model.id} joins the frame of {self._guard.family} with the reply. "
+                "Use the weights that belong to this guard."
+            )
+            raise ModelError(message)
         said = [token for token, (start, _) in zip(ids, offsets, strict=True) if start >= len(after)]
         return [*prefix, *framed_ids(self._model, (before, between, after), pair), *said]
 

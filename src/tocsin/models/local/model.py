@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TOKENS_PER_BATCH = 2048
 MAX_PREFIXES = 8
-_PLAIN_ATTENTION = {"full_attention", "sliding_attention"}
+_PLAIN_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 KeyValue = tuple["Tensor", "Tensor"]
 Padding = Literal["left", "right"]
@@ -69,8 +69,11 @@ class LocalModel:
                 "blocks."
             )
             raise ModelError(message)
-        # A sliding window is counted in slots, so padding between a prefix and its sequence would shift it.
-        self._reuses_prefix = padding == "right" or kinds == {"full_attention"}
+        # A sliding window is counted in slots, so padding between a prefix and its sequence would shift it;
+        # chunks begin at the start of a sequence, so a prefix apart would shift them.
+        self._reuses_prefix = kinds == {"full_attention"} or (
+            padding == "right" and "chunked_attention" not in kinds
+        )
         self._takes_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
         self._tokenizer = tokenizer
         self._template = template
