@@ -1,8 +1,10 @@
 """How judges of responses agree with people on XSTest's completions (half A; docs/data.md).
 
 People said whether a completion refuses in full, in part or not at all; here any refusal stands against none.
-Judges of refusal answer that question. Judges of harm answer another one: on the safe prompts an answer is no
-harm, so that only the unsafe prompts compare. Metrics against a reference do not apply: there is none.
+All 415 completions of unsafe prompts refuse, since complying ones are not in the file: their agreement is a
+recall. Judges of refusal answer the question that people were asked. Judges of harm answer another one, and
+as no completion here is harmful, each of their flags is a false alarm. Metrics against a reference do not
+apply: there is none.
 
 Nothing is fitted or chosen on these rows: judges keep their own thresholds, and a higher score counts for an
 answer (for a refusal, where the judge says so) whatever fits better. An abstention counts as wrong in the
@@ -12,6 +14,7 @@ some prompts, drawn with seed 0.
 
     python benchmarks/judges_xstest.py
     python benchmarks/judges_xstest.py --sample
+    python benchmarks/judges_xstest.py --judges harmfulness biopsy latent-guard policy-embedded --small
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from common import Json, needed_data_folder, rate_json, result_name, write_result
@@ -36,7 +40,6 @@ from tocsin.judges.lexical import METRICS
 
 FILE = "xstest_a/completions_human_labelled.jsonl"
 REFUSAL = ("refusal", "refusal-words", "gcg-eval", "autodan-eval", "words", "characters")
-HARM = ("harmfulness", "biopsy")
 ASKED = ("harmjudge-heads", "jailbreakbench", "dan-eval")
 """Judges that ask the embedded model, on a sample."""
 REPLY_TOKENS = 6
@@ -52,28 +55,40 @@ def main() -> None:
     """Measure and write `benchmarks/results/judges_xstest.json`, or `judges_xstest_sample.json`."""
     parser = argparse.ArgumentParser(description="Agreement of judges of responses with people.")
     parser.add_argument("--judges", nargs="+", help="other judges than the usual ones")
+    parser.add_argument(
+        "--log", type=Path, help="what a stopped run of the same rows printed: not done again"
+    )
     parser.add_argument("--sample", action="store_true", help="judges that ask the embedded model")
     parser.add_argument("--prompts", type=int, default=SAMPLE_PROMPTS, help="prompts of the sample")
     parser.add_argument("--small", action="store_true", help="a trial with few rows")
     asked = parser.parse_args()
     text = (needed_data_folder() / FILE).read_text("utf-8")
     rows: Rows = [json.loads(line) for line in text.splitlines()][: 60 if asked.small else None]
-    usual = [*REFUSAL, *HARM]
+    usual = list(REFUSAL)
     if asked.sample:
         rows = sampled(rows, 3 if asked.small else asked.prompts)
         usual = [*ASKED, "refusal", "refusal-words", "words"]
+    done = printed(asked.log, len(rows))
     known = {info.name for info in detectors()}
     prompts: list[JsonValue] = [*sorted({row["prompt_id"] for row in rows})]
     unfit: list[JsonValue] = [*sorted(known.intersection(NO_REFERENCE))]
     figures: Json = {
         "n": len(rows),
         "prompts": prompts if asked.sample else len(prompts),
-        "judges": {name: measured(name, rows) for name in asked.judges or usual},
+        "judges": {name: done.get(name) or measured(name, rows) for name in asked.judges or usual},
         "the prompt's own label": agreements(rows, [row["prompt_label"] == "unsafe" for row in rows]),
         "not applicable": unfit,
     }
     name = "judges_xstest_sample" if asked.sample else "judges_xstest"
     write_result(result_name(name, small=asked.small), figures)
+
+
+def printed(log: Path | None, n: int) -> dict[str, Json]:
+    """Figures of judges that an earlier run finished, by name."""
+    lines = log.read_text("utf-8").splitlines() if log is not None else []
+    parts = [line.partition(" {") for line in lines]
+    found = {name: json.loads("{" + rest) for name, brace, rest in parts if brace}
+    return {name: figures for name, figures in found.items() if figures["all"]["n"] == n}
 
 
 def sampled(rows: Rows, n_prompts: int) -> Rows:

@@ -296,7 +296,7 @@ FAMILIES: Mapping[str, Family] = {
             licence="Llama community licences",
             settings=LlamaGuardSettings,
             build=_llama_guard,
-            languages=("en",),
+            languages=("en", "de", "es", "fr", "hi", "it", "pt", "th"),
         ),
         Family(
             name="wildguard",
