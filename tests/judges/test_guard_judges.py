@@ -303,13 +303,14 @@ def told(
     name: str, *lines: str | ProviderFailure | ChatReply, **settings: object
 ) -> tuple[Verdict, list[ChatRequest]]:
     model, chosen = Told(*lines), guard(name, **settings)
-    verdict = one(GuardJudge(chosen, ProviderAsker(chosen, model, GuardSettings())))
+    asker = ProviderAsker(chosen, model, GuardSettings.model_validate({"frame": settings.get("frame")}))
+    verdict = one(GuardJudge(chosen, asker))
     assert model.is_closed
     return verdict, model.asked
 
 
 def test_chat_guards_are_sent_the_chat_and_others_their_frame() -> None:
-    for name in ("llama-guard", "granite-guardian"):
+    for name in ("llama-guard", "granite-guardian", "shieldgemma"):
         _, (request, *_) = told(name, "hm")
         assert (request.system, request.user, request.response) == ("", REQUEST, RESPONSE)
     _, (request, *_) = told("granite-guardian", "hm", risks=["violence"])
@@ -370,10 +371,13 @@ def test_a_cut_reply_is_read_only_where_the_first_word_decides() -> None:
 
 def test_one_question_without_answer_makes_the_item_abstain() -> None:
     names = ["dangerous-content", "harassment"]
-    verdict, _ = told("shieldgemma", "Yes", "hm", guidelines=names)
+    verdict, asked = told("shieldgemma", "Yes", "hm", guidelines=names, frame="published")
     assert reason(verdict) is Reason.UNPARSED
-    verdict, _ = told("shieldgemma", "No", "Yes", guidelines=names)
+    assert f"Human Question: {REQUEST}\n<end_of_turn>" in asked[0].user
+    verdict, _ = told("shieldgemma", "No", "Yes", guidelines=names, frame="published")
     assert (verdict.score, verdict.category) == (1, "harassment")
+    with pytest.raises(UsageError, match="a server's own template decides"):
+        told("shieldgemma", "Yes", guidelines=names)
 
 
 def test_guards_answer_from_a_file_of_replies(tmp_path: Path) -> None:

@@ -178,13 +178,13 @@ def _shieldgemma(settings: GuardSettings) -> Guard:
 
 
 def _shieldgemma_question(name: Guideline) -> Question:
-    frame = frames.shieldgemma(GUIDELINES[name])
     return Question(
         name=name,
-        frame=frame,
+        frame=frames.shieldgemma(GUIDELINES[name]),
         options={"guideline": GUIDELINES[name]},
         steps=(Step(name="unsafe", lead="", yes=("Yes",), no=("No",)),),
-        asked=_message(frame),
+        asked=_chat,
+        is_told=False,
         read=replies.yes_or_no,
         reads_first_word=True,
         category=_GUIDELINE_IDS[name],

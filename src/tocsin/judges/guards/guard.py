@@ -21,7 +21,9 @@ class GuardSettings(Record):
 
     frame: Literal["template", "published"] | None = None
     """`template`: the chat template that the model ships; `published`: the format as published. By default
-    the template where the family has one and the model ships it. Local weights only."""
+    the template where the family has one and the model ships it. A provider's server has a template, and is
+    sent the chat or a message for it; with `published` it is sent the whole format as one message, for
+    servers that put no template around it."""
     min_mass: float = Field(default=MIN_MASS, ge=0, le=1)
     """Probability that the answers must have together, else the item is not judged: a model that would write
     something else was not trained for this format. 0 takes any, as published code does. Local weights
@@ -78,7 +80,9 @@ class Question:
     steps: tuple[Step, ...]
     """Answers of one reply; the last one decides."""
     asked: Callable[[str, str], Asked]
-    """Request and response as a provider is sent them."""
+    """Request and response as a provider is sent them, whose server puts its template around them."""
+    is_told: bool = True
+    """Whether what a provider is sent tells this question from the guard's others."""
     read: Callable[[str], Reading | Abstention]
     """A provider's reply."""
     reads_first_word: bool = False

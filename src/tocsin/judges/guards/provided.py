@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from tocsin.core.errors import UsageError
 from tocsin.core.records import Abstention, Reason
 from tocsin.judges.guards.guard import Answered, Guard, GuardSettings, Question, Reading
 from tocsin.models.chat import ChatReply, ChatRequest, ProviderFailure, unusable, usage_of
@@ -34,18 +35,30 @@ class ProviderAsker:
     Args:
         guard: What is asked.
         responder: Who is asked.
-        settings: How often.
+        settings: How often, and whether in the published frame.
+
+    Raises:
+        UsageError: If the guard has several questions that the server cannot be told.
     """
 
     def __init__(self, guard: Guard, responder: Responder, settings: GuardSettings) -> None:
         self._guard, self._responder = guard, responder
+        self._is_framed = settings.frame == "published"
+        if not self._is_framed and len(guard.questions) > 1 and not guard.questions[0].is_told:
+            names = ", ".join(question.name for question in guard.questions)
+            message = (
+                f"{guard.family}: a server's own template decides what is asked, so it cannot be asked about "
+                f"{names} apart. Ask about one, or give frame=published where the server has no template."
+            )
+            raise UsageError(message)
         self._attempts = 1 if responder.is_repeatable else settings.attempts
         self.id = responder.id
 
     @property
     def identity(self) -> Mapping[str, JsonValue]:
         """Of the responder."""
-        return {**self._responder.identity, "attempts": self._attempts}
+        frame = "published" if self._is_framed else "server"
+        return {**self._responder.identity, "attempts": self._attempts, "frame": frame}
 
     def ask(self, pairs: Sequence[tuple[str, str]], threshold: float) -> list[Answered | Abstention]:  # noqa: ARG002 - replies name categories anyway
         """Answers in order; see `Asker.ask`."""
@@ -61,6 +74,11 @@ class ProviderAsker:
         self._responder.close()
 
     def _request(self, state: _State, pair: tuple[str, str]) -> ChatRequest:
+        if self._is_framed:
+            before, between, after = state.question.frame
+            return ChatRequest(
+                system="", user="".join([before, pair[0], between, pair[1], after]), attempt=state.attempt
+            )
         asked = state.question.asked(*pair)
         return ChatRequest(
             system=asked.system, user=asked.user, response=asked.response, attempt=state.attempt
