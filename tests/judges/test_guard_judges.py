@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
+from chat_server import ChatServer
 from guard_weights import (
     BOS,
     REQUEST,
@@ -387,6 +388,26 @@ def test_guards_answer_from_a_file_of_replies(tmp_path: Path) -> None:
     judge = opened("llama-guard", f"scripted:{path}")
     verdicts = list(judge.detect([response(), response(request="And spoons?", ordinal=1)]))
     assert [verdict.label for verdict in verdicts] == ["unsafe", "not flagged"]
+
+
+@pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning")
+def test_a_served_guard_is_sent_the_chat_at_temperature_nought_and_replayed(server: ChatServer) -> None:
+    pytest.importorskip("inspect_ai", reason="needs the extra 'eval'")
+    server.say("\n\nunsafe\nS10")
+    context = DetectorContext(
+        model="openai-api/near/small", options={"llama-guard": {"retries": 0, "timeout_s": 30}}
+    )
+    judge = create("llama-guard", context)
+    first = one(judge)
+    assert (first.score, first.category) == (1, "hate")
+    (asked,) = server.requests
+    assert [(each["role"], each["content"]) for each in asked["messages"]] == [
+        ("user", REQUEST),
+        ("assistant", RESPONSE),
+    ]
+    assert asked["temperature"] == 0
+    assert one(judge) == first
+    assert len(server.requests) == 1
 
 
 # --- the classifier -------------------------------------------------------------------------------------

@@ -187,6 +187,8 @@ def _factory(family: Family) -> Factory:
         else:
             assert isinstance(chat, ChatSettings)
             assert isinstance(transport, Transport)
+            if chat.temperature is None:  # guards are published as writing greedily
+                chat = chat.model_copy(update={"temperature": 0.0})
             responder = open_responder(
                 context.model, settings=chat, transport=transport, offline=context.offline
             )
