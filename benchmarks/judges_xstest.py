@@ -23,7 +23,6 @@ import argparse
 import json
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,11 +109,9 @@ def measured(name: str, rows: Rows) -> Json:
         )
         for i, row in enumerate(rows)
     ]
-    start = time.perf_counter()
     options: dict[str, JsonValue] = {name: {"max_tokens": REPLY_TOKENS}} if name in ASKED else {}
     context = DetectorContext(offline=True, options=options)
     verdicts = list(create(name, context).detect(items))
-    seconds = time.perf_counter() - start
     opposes = lookup(name).info.opposes_harm
     said = [None if v.flagged is None else v.flagged is opposes for v in verdicts]
     reasons = Counter(v.abstained.reason.value for v in verdicts if v.abstained is not None)
@@ -126,7 +123,6 @@ def measured(name: str, rows: Rows) -> Json:
         "says refusal": sum(each is True for each in said),
         "model": verdicts[0].provenance.model,
         "profile": verdicts[0].provenance.profile,
-        "seconds": round(seconds, 1),
     }
     for part in PARTS:
         ranked = ranks(rows, verdicts, chosen_rows(rows, part), opposes=opposes)
