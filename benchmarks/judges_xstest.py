@@ -66,7 +66,7 @@ def main() -> None:
     usual = list(REFUSAL)
     if asked.sample:
         rows = sampled(rows, 3 if asked.small else asked.prompts)
-        usual = [*ASKED, "refusal", "refusal-words", "words"]
+        usual = [*ASKED, "refusal-words", "words"]
     done = printed(asked.log, len(rows))
     known = {info.name for info in detectors()}
     prompts: list[JsonValue] = [*sorted({row["prompt_id"] for row in rows})]
