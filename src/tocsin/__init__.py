@@ -47,6 +47,7 @@ _HOMES = {
     "tocsin.api.progress": ("Progress",),
     "tocsin.api.rank": ("RankStudy", "rank_judges"),
     "tocsin.api.scan": ("ScanResult", "scan"),
+    "tocsin.api.trace": ("trace_log",),
     "tocsin.core.errors": (
         "FitError",
         "InputError",
@@ -95,6 +96,7 @@ __all__ = [
     "judge_agreement",
     "rank_judges",
     "scan",
+    "trace_log",
 ]
 
 
