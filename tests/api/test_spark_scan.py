@@ -186,6 +186,13 @@ def test_without_java_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
         tocsin.scan(["a"], detectors=LETTERS, engine="spark")
 
 
+@pytest.mark.parametrize("master", ["nonsense", "local[two]", "spark://", "http://127.0.0.1:7077", ""])
+def test_an_address_that_is_none_is_refused_before_java_starts(master: str) -> None:
+    pytest.importorskip("pyspark")
+    with pytest.raises(UsageError, match="expected a Spark master"):
+        tocsin.scan(["a"], detectors=LETTERS, engine="spark", master=master)
+
+
 def test_a_scan_that_lacks_nothing_does_not_start_spark(tmp_path: Path) -> None:
     path = prompts(tmp_path / "in.jsonl", 10)
     first = tocsin.scan(path, detectors=LETTERS, out=tmp_path / "run")

@@ -93,8 +93,8 @@ def scan(
         fresh: Begin anew even if this scan was begun or finished before.
         engine: What runs the detectors: embedded is this process; spark opens them on the workers of Apache
             Spark (extra spark, Java 17), with the same verdicts and the same run folder.
-        master: Address of the Spark master for --engine spark, such as spark://HOST:7077 (default: every core
-            of this machine).
+        master: Address of the Spark master for --engine spark, such as spark://HOST:7077; local[*] is every
+            core of this machine.
         models: Which model is read, and how.
         configs: Where options come from.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from tocsin.core.errors import MissingExtraError, UsageError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_MASTER = re.compile(r"local(\[[\d*,. ]+\])?|local-cluster\[[\d, ]+\]|(spark|k8s)://.+|yarn")
 _PYTHON = "PYSPARK_PYTHON"
 """Interpreter of the workers."""
 
@@ -54,7 +56,13 @@ def spark_session(
         # PySpark warns of the newest pandas, of which nothing of ours makes use.
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "PySpark does not yet", FutureWarning)
+        unusable = (
+            f"expected a Spark master that can be reached, got '{master}'. Use local[2], "
+            "local-cluster[2,1,1024], spark://HOST:PORT, yarn or k8s://..., and Java 17."
+        )
         if running is None:
+            if not _MASTER.fullmatch(master):  # Java would answer with a stack trace
+                raise UsageError(unusable)
             stack.enter_context(_prepared())
             try:
                 session = (
@@ -67,11 +75,7 @@ def spark_session(
                     .getOrCreate()
                 )
             except (PySparkException, Py4JError) as error:
-                message = (
-                    f"expected a Spark master that can be reached, got '{master}'. Use local[2], "
-                    "local-cluster[2,1,1024] or spark://HOST:PORT, and Java 17."
-                )
-                raise UsageError(message) from error
+                raise UsageError(unusable) from error
 
             def stop() -> None:
                 with suppress(Py4JError):  # where the application has ended by itself
