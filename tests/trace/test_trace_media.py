@@ -134,6 +134,13 @@ def test_clips_link_when_most_frames_of_the_shorter_are_in_the_longer() -> None:
     assert items[3] not in items[:3]
 
 
+def test_a_clip_that_everybody_has_is_still_one_item() -> None:
+    store = MediaStore()
+    shared = [word(seed) for seed in range(9)]
+    numbers = [store.add("video", " ".join([*shared, word(1000 + i)]), None) for i in range(600)]
+    assert len(set(store.link().items[numbers].tolist())) == 1
+
+
 def test_files_are_hashed_inside_their_folder_only(tmp_path: Path) -> None:
     folder = tmp_path / "media"
     folder.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("duckdb")
@@ -23,9 +25,11 @@ pq = pytest.importorskip("pyarrow.parquet")
 from tocsin.api.trace import trace_log  # noqa: E402
 from tocsin.cli import main  # noqa: E402
 from tocsin.core.errors import InputError, RunError, UsageError  # noqa: E402
+from tocsin.trace.compare.attributes import Attributes  # noqa: E402
 from tocsin.trace.log.schema import Columns  # noqa: E402
 from tocsin.trace.pipeline import TraceOptions, run_trace  # noqa: E402
 from tocsin.trace.simulate import Simulation, simulate  # noqa: E402
+from tocsin.trace.spread.cells import pooled, share, spaced, stage_cells  # noqa: E402
 from tocsin.trace.spread.records import SpreadStudy  # noqa: E402
 from tocsin.trace.stages import Stages  # noqa: E402
 
@@ -106,6 +110,37 @@ def test_bad_rows_are_named_by_number_and_not_shown(
     assert not (tmp_path / "out/private/read.json").exists()
 
 
+def test_counters_that_are_absent_stay_unknown(tmp_path: Path) -> None:
+    rows = [row(i, f"g{i}", i, forwarding_score=score) for i, score in enumerate([None, -1, 3, 5, 127])]
+    result = run_trace(write_log(tmp_path / "log.jsonl", rows), tmp_path / "out", TraceOptions())
+    read = pq.read_table(tmp_path / "out/private/read/messages.parquet")
+    assert read["forwarding"].to_pylist() == [None, None, 3, 5, 5]
+    assert pq.read_table(result.attributes)["forwarding_max"].to_pylist() == [5]
+
+
+def test_the_earliest_label_counts_whatever_the_order_of_rows(tmp_path: Path) -> None:
+    rows = [row(1, "a", 200, label="late"), row(2, "b", 100, label="early"), row(3, "c", 50)]
+    result = run_trace(write_log(tmp_path / "log.jsonl", rows), tmp_path / "out", TraceOptions())
+    assert pq.read_table(result.attributes)["label"].to_pylist() == ["early"]
+
+
+def test_names_with_wildcards_mean_themselves(tmp_path: Path) -> None:
+    write_log(tmp_path / "log1.jsonl", [row(1, "a", 1), row(2, "b", 2)])
+    log = write_log(tmp_path / "log[1].jsonl", [row(1, "a", 1)])
+    assert run_trace(log, tmp_path / "out", TraceOptions()).counts["read"] == {"messages": 1}
+
+
+def test_milliseconds_long_labels_and_mistyped_columns_are_named(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "ms.jsonl", [row(1, "a", 1_700_000_000_000)])
+    with pytest.raises(InputError, match="milliseconds"):
+        run_trace(log, tmp_path / "a", TraceOptions())
+    log = write_log(tmp_path / "label.jsonl", [row(1, "a", 1, label="x" * 81)])
+    with pytest.raises(InputError, match="at most 80 characters"):
+        run_trace(log, tmp_path / "b", TraceOptions())
+    with pytest.raises(InputError, match="expected the columns hamr"):
+        run_trace(log, tmp_path / "c", TraceOptions(columns=Columns.mapped(("label=hamr",))))
+
+
 def test_an_empty_log_is_refused(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("message_id,group_id,author,timestamp,text\n", "utf-8")
@@ -159,20 +194,50 @@ def test_small_cells_are_suppressed_everywhere(tmp_path: Path) -> None:
     study = run_trace(log, tmp_path / "out", TraceOptions(min_cell=60)).study
     everything = run_trace(log, tmp_path / "all", TraceOptions(min_cell=1)).study
     assert min(n for n in everything.labels.values() if n is not None) < 60
+    assert set(study.labels) <= {"pooled", *everything.labels}
     assert all(n is not None and n >= 60 for n in study.labels.values())
     assert all(row.n >= 60 for row in study.means)
     assert all(one.n_first is None or one.n_first in range(1) or one.n_first >= 60 for one in study.contrasts)
-    assert any(one.reason.startswith("not shown") and one.ranks_p is None for one in study.contrasts)
     for tail in study.tails:
-        assert all(share * tail.n >= 60 - 1e-6 for share in tail.shares)
+        counts = [round(share * (tail.n or 0)) for share in tail.shares]
+        assert all(count >= 60 for count in counts)
+        assert all(a - b >= 60 for a, b in itertools.pairwise(counts))
     assert study.top == ()
     shown = [value for found in study.stages.values() for value in found.values()]
     assert all(value is None or value == 0 or value >= 60 for value in shown)
-    for span in study.timeline:
-        assert all(value is None or value == 0 or value >= 60 for value in span.events.values())
+    assert all(span.start % 3600 == 0 for span in study.timeline)
     exported = pq.read_table(tmp_path / "all/export/cascades.parquet")
     assert len(exported) == everything.cascades
     assert len(pq.read_table(tmp_path / "out/export/cascades.parquet")) == 0
+
+
+def test_rare_labels_are_pooled_until_nothing_can_be_had_by_subtraction() -> None:
+    labels = np.array(["a"] * 9 + ["b"] * 6 + ["Jane Doe"] + ["c"] * 2)
+    found = pooled(Attributes.of(labels), 5)
+    # One and two are pooled to three, which are too few; the next rarest, six, join them.
+    assert dict(zip(*np.unique(found.labels, return_counts=True), strict=True)) == {"a": 9, "pooled": 9}
+    assert set(pooled(Attributes.of(["a"] * 3), 5).labels) == {"pooled"}
+    assert set(pooled(Attributes.of(["a"] * 5), 5).labels) == {"a"}
+    assert stage_cells({"x": 3, "y": 8, "z": 90, "none": 0}, 5) == {"x": None, "y": None, "z": 90, "none": 0}
+    # 10, 9, 7, 4 and 1 of 10: steps of five or more stay, here the first only, then none is far enough.
+    assert spaced(np.array([1.0, 0.9, 0.7, 0.4, 0.1]), 10, 5).tolist() == [True] + [False] * 4
+    assert share(0.3, 10, 5) is None
+    assert share(0.5, 10, 5) == 0.5
+
+
+def test_a_rare_label_appears_nowhere(tmp_path: Path) -> None:
+    rows = [
+        row(10 * i + j, f"g{(i + j) % 9}", 100 * i + j, " ".join(chr(97 + i) * n for n in range(3, 15)))
+        for i in range(12)
+        for j in range(6)
+    ]
+    rows[0]["label"] = "Jane Doe <b>4711</b>"
+    out = tmp_path / "out"
+    trace_log(write_log(tmp_path / "log.jsonl", rows), out)
+    for path in (out / "result.json", out / "report.html"):
+        assert "Jane" not in path.read_text("utf-8")
+    assert "Jane" not in str(pq.read_table(out / "export/cascades.parquet").to_pylist())
+    assert str(tmp_path) not in (out / "report.html").read_text("utf-8")
 
 
 def test_the_network_is_graphml_that_networkx_reads(tmp_path: Path) -> None:

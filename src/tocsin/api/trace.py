@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
+from pydantic import JsonValue
+
+from tocsin.api.identity import code_hash, model_fingerprint
 from tocsin.api.panel import Panel
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
 from tocsin.api.trace_page import trace_page
@@ -66,9 +70,15 @@ def trace_log(
     log, out = Path(log), Path(out)
     chosen = options or TraceOptions()
     labeller = None
+    stamp: list[JsonValue] = [code_hash()]
     if detector is not None:
         chosen = replace(chosen, labeller=f"{detector} with {model}")
+        stamp.append(model_fingerprint(model))
         labeller = detector_labels(detector, model, offline=offline)
+    if chosen.media is not None:
+        files = sorted(path for path in chosen.media.rglob("*") if path.is_file())
+        stamp.append([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files])
+    chosen = replace(chosen, stamp=hashlib.sha256(json.dumps(stamp).encode()).hexdigest())
     started = datetime.now(UTC)
     result = run_trace(
         log, out, chosen, labeller=labeller,
@@ -83,7 +93,8 @@ def trace_log(
     versions = installed_versions()
     info = RunInfo(
         command="trace run",
-        argv=tuple(argv),
+        # Folders tell of the machine and of the case: the page may leave both.
+        argv=tuple(Path(word).name if "/" in word else word for word in argv),
         input_name=log.name,
         input_hash=digest,
         model=model if detector is not None else None,

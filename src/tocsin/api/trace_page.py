@@ -144,7 +144,7 @@ def _contrast_row(one: Contrast) -> list[Cell | page_parts.Ranged]:
 def _contrasts(study: SpreadStudy) -> Section:
     if not study.contrasts:
         return Section(
-            title="Labels compared", paragraphs=["The log has one label only, so nothing is compared."]
+            title="Labels compared", paragraphs=["No two labels of enough cascades can be compared."]
         )
     reasons = sorted({one.reason for one in study.contrasts if one.reason})
     ordered = sorted(study.contrasts, key=lambda one: (one.measure, one.first, one.second))
@@ -195,7 +195,7 @@ def _estimates(study: SpreadStudy) -> Section:
 def _regressions(study: SpreadStudy) -> Section:
     parts = [
         Table(
-            title=f"{one.measure} ({one.n:,} cascades, R² {one.r_squared:.3f})",
+            title=f"{one.measure} ({one.n or 0:,} cascades, R² {one.r_squared:.3f})",
             columns=["trait", "coefficient", "p"],
             rows=[[term.name, _cell(term.value), term.p] for term in one.terms],
             note=f"{one.errors}. References: "
@@ -263,7 +263,7 @@ def _timeline(study: SpreadStudy) -> Section:
         )
         for label in list(study.timeline[0].events)[:MOST_CURVES]
     ]
-    since = datetime.fromtimestamp(begin, UTC).strftime("%-d %B %Y")
+    since = datetime.fromtimestamp(begin, UTC).date().isoformat()
     return Section(
         title="Timeline",
         parts=[

@@ -71,6 +71,7 @@ class TraceOptions:
         draws: Draws of the rule `sampled`.
         share: Share p of all groups that the log holds, for estimates of complete cascades.
         labeller: What `labeller` is, such as a detector and its model; None without one.
+        stamp: What else decides the result, such as a hash of the code.
         min_cell: k: cells of fewer cascades are not shown.
         seed: Of draws, intervals and permutations.
         engine: What runs the relational steps.
@@ -85,6 +86,7 @@ class TraceOptions:
     draws: int = 10
     share: float = SHARE
     labeller: str | None = None
+    stamp: str = ""
     min_cell: int = MIN_CELL
     seed: int = 0
     engine: Engine = "duckdb"
@@ -184,7 +186,7 @@ def run_trace(
             parents, network, counts,
         )  # fmt: skip
         result = study_spread(
-            traced, options.rules, share=options.share, min_cell=options.min_cell, secret=secret,
+            traced, options.rules, seen=options.share, min_cell=options.min_cell, secret=secret,
             seed=options.seed,
         )  # fmt: skip
         (part / "study.json").write_text(result.model_dump_json(), "utf-8")

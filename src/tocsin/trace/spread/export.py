@@ -11,6 +11,7 @@ import numpy as np
 from tocsin.trace.cascades import Cascades
 from tocsin.trace.compare.attributes import Attributes
 from tocsin.trace.measures import Shapes
+from tocsin.trace.spread.cells import pooled
 from tocsin.trace.spread.parents import read_parents
 from tocsin.trace.spread.study import MEASURES, cascade_id
 
@@ -44,7 +45,8 @@ def export(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kept = cascades.sizes >= min_cell
+    attributes = pooled(attributes, min_cell)
+    kept = (cascades.sizes >= min_cell) & (len(cascades) >= min_cell)
     ids = np.array([cascade_id(int(key), secret) for key in cascades.keys[kept]], dtype=str)
     columns: dict[str, object] = {
         "cascade": ids,
@@ -55,7 +57,8 @@ def export(
     }
     for rule, found in shapes.items():
         columns |= {f"{measure}_{rule}": getattr(found, measure)[kept] for measure in MEASURES}
-    pq.write_table(pa.table(columns), folder / "cascades.parquet")
+    # By the hashed id: the order of the log would tell which came first.
+    pq.write_table(pa.table(columns).sort_by("cascade"), folder / "cascades.parquet")
 
     owner = cascades.owner
     events = kept[owner]
@@ -72,7 +75,7 @@ def export(
                 "parent": pa.array(parent_names[events]),
                 "seconds": (cascades.times - first_time)[events],
             }
-        ),
+        ).sort_by([("cascade", "ascending"), ("seconds", "ascending")]),
         folder / "trees.parquet",
     )
     counts = {"cascades": int(kept.sum()), "events": int(events.sum())}

@@ -36,7 +36,7 @@ class Tail(Record):
     label: str
     values: tuple[float, ...]
     shares: tuple[float, ...]
-    n: int
+    n: int | None
 
 
 class Contrast(Record):
@@ -68,7 +68,7 @@ class Completed(Record):
     """Complete trees behind the reconstructed ones, for one share of groups seen."""
 
     p: float
-    n: int
+    n: int | None
     """Cascades with an edge."""
     reachable: float | None
     """Share that some tree within the bounds explains."""
@@ -85,7 +85,7 @@ class Counters(Record):
     """Forwarding counters held against depth."""
 
     rule: str
-    n: int
+    n: int | None
     spearman: Ranged
     kendall: Ranged
     below: Ranged
@@ -104,7 +104,7 @@ class Regressed(Record):
     """One regression on the traits of a cascade."""
 
     measure: str
-    n: int
+    n: int | None
     left_out: dict[str, int]
     r_squared: float | None = None
     errors: str = ""
@@ -134,7 +134,7 @@ class Span(Record):
     start: float
     """Seconds since 1970."""
     events: dict[str, int | None]
-    """First appearances in groups, by label."""
+    """First appearances in groups, by label; None where they are of fewer cascades than the smallest cell."""
 
 
 class SpreadStudy(Record):

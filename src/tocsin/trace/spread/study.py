@@ -19,6 +19,7 @@ from tocsin.trace.compare.regression import Covariates, Regression, regress
 from tocsin.trace.estimates.trees import SHARES, TreeEstimates, sweep_trees
 from tocsin.trace.log.ingest import keyed_hash
 from tocsin.trace.measures import Shapes, ccdf
+from tocsin.trace.spread.cells import POOLED, cell, pooled, share, spaced, stage_cells
 from tocsin.trace.spread.parents import RuleName, read_parents, rule_shapes
 from tocsin.trace.spread.records import (
     Completed,
@@ -59,39 +60,37 @@ class Traced:
 
 
 def study_spread(
-    traced: Traced, rules: tuple[RuleName, ...], *, share: float, min_cell: int, secret: bytes, seed: int
+    traced: Traced, rules: tuple[RuleName, ...], *, seen: float, min_cell: int, secret: bytes, seed: int
 ) -> SpreadStudy:
     """Make the study.
 
     Args:
         traced: Cascades with what is known of them.
         rules: Rules in `traced.parents`; the first is shown in most charts.
-        share: Share p of groups that the log holds, in (0, 1].
+        seen: Share p of groups that the log holds, in (0, 1].
         min_cell: Cells of fewer cascades are suppressed.
         secret: Key of the hashes that stand for cascades.
         seed: Of intervals and permutations.
     """
-    cascades, attributes = traced.cascades, traced.attributes
+    cascades, attributes = traced.cascades, pooled(traced.attributes, min_cell)
     by_rule: dict[str, Shapes] = {
         rule: rule_shapes(cascades, read_parents(traced.parents, rule)) for rule in rules
     }
     counts = dict(zip(*np.unique(attributes.labels, return_counts=True), strict=True))
-    labels = {str(label): int(n) for label, n in counts.items()}
-    shown = [label for label, n in labels.items() if n >= min_cell]
+    # Rare labels are pooled, so that only a log of few cascades has a label that is not shown.
+    labels = {str(label): int(n) for label, n in counts.items() if n >= min_cell}
+    shown = list(labels)
     edges, rate = _network(traced.network)
     first = rules[0]
-    estimates = sweep_trees(by_rule[first], sorted({share, *SHARES}))
+    estimates = sweep_trees(by_rule[first], sorted({seen, *SHARES}))
     return SpreadStudy(
         rules=rules,
         smallest_cell=min_cell,
-        stages={
-            stage: {name: _cell(value, min_cell) for name, value in found.items()}
-            for stage, found in traced.stages.items()
-        },
-        cascades=_cell(len(cascades), min_cell),
-        events=_cell(len(cascades.nodes), min_cell),
-        labels={label: n for label, n in labels.items() if n >= min_cell},
-        network_edges=edges,
+        stages={stage: stage_cells(found, min_cell) for stage, found in traced.stages.items()},
+        cascades=cell(len(cascades), min_cell),
+        events=cell(len(cascades.nodes), min_cell),
+        labels=dict(labels),
+        network_edges=None if edges is None else cell(edges, min_cell),
         network_rate=rate,
         means=tuple(
             row for rule in rules for row in _means(rule, by_rule[rule], attributes, shown, min_cell)
@@ -106,7 +105,7 @@ def study_spread(
         contrasts=tuple(
             one
             for rule in rules
-            for one in _contrasts(rule, by_rule[rule], attributes, sorted(labels), min_cell, seed)
+            for one in _contrasts(rule, by_rule[rule], attributes, sorted(shown), min_cell, seed)
         ),
         completed=tuple(_completed(one, min_cell) for one in estimates),
         counters=tuple(_counters(rule, by_rule[rule], attributes, min_cell, seed) for rule in rules),
@@ -126,11 +125,6 @@ def study_spread(
     )
 
 
-def _cell(count: int, least: int) -> int | None:
-    """A count that may be shown: none, or at least the smallest cell."""
-    return count if count == 0 or count >= least else None
-
-
 def _network(path: Path) -> tuple[int | None, float | None]:
     """Edges of the network, and its rate per hour."""
     import pyarrow.parquet as pq
@@ -141,9 +135,9 @@ def _network(path: Path) -> tuple[int | None, float | None]:
     return len(rates), float(rates[0]) * _HOUR if len(rates) else None
 
 
-def _mean(values: Floats) -> Ranged:
+def _mean(values: Floats, min_cell: int) -> Ranged:
     values = values[np.isfinite(values)]
-    if not len(values):
+    if len(values) < max(min_cell, 1):
         return Ranged()
     mean = float(values.mean())
     if len(values) == 1:
@@ -162,7 +156,8 @@ def _means(
         if n < min_cell:
             continue
         size, depth, breadth, virality = (
-            _mean(np.asarray(getattr(shapes, name), np.float64)[chosen]) for name in ("size", *MEASURES)
+            _mean(np.asarray(getattr(shapes, name), np.float64)[chosen], min_cell)
+            for name in ("size", *MEASURES)
         )
         rows.append(
             MeanShape(rule=rule, label=label, n=n, size=size, depth=depth, breadth=breadth, virality=virality)
@@ -172,9 +167,9 @@ def _means(
 
 def _tail(measure: str, rule: str, label: str, values: Floats, min_cell: int) -> Tail:
     found = ccdf(values[np.isfinite(values)])
-    kept = found.shares * found.n >= min_cell
+    kept = spaced(found.shares, found.n, min_cell)
     return Tail(
-        measure=measure, rule=rule, label=label, n=found.n,
+        measure=measure, rule=rule, label=label, n=cell(found.n, min_cell),
         values=tuple(found.values[kept].tolist()), shares=tuple(found.shares[kept].tolist()),
     )  # fmt: skip
 
@@ -192,7 +187,7 @@ def _number(value: float) -> float | None:
 def _contrasts(
     rule: str, shapes: Shapes, attributes: Attributes, labels: Sequence[str], min_cell: int, seed: int
 ) -> list[Contrast]:
-    harmful = [label for label in labels if label not in (NORMAL, OTHER)]
+    harmful = [label for label in labels if label not in (NORMAL, OTHER, POOLED)]
     pairs = published_pairs(harmful, NORMAL if NORMAL in labels else None, OTHER if OTHER in labels else None)
     if not pairs:
         return []
@@ -207,7 +202,7 @@ def _contrast(rule: str, one: Comparison, min_cell: int) -> Contrast:
     small = 0 < one.n_first < min_cell or 0 < one.n_second < min_cell
     base = Contrast(
         rule=rule, measure=one.measure, first=one.first, second=one.second,
-        n_first=_cell(one.n_first, min_cell), n_second=_cell(one.n_second, min_cell),
+        n_first=cell(one.n_first, min_cell), n_second=cell(one.n_second, min_cell),
         reason="not shown: a side has fewer cascades than the smallest cell" if small else one.reason,
     )  # fmt: skip
     if small or one.ranks is None or one.matched is None or one.binned is None:
@@ -230,14 +225,17 @@ def _completed(found: TreeEstimates, min_cell: int) -> Completed:
     known = np.isfinite(found.b)
     n = int(known.sum())
     if n < min_cell:
-        return Completed(p=found.p, n=0, reachable=None, identified=None, b=None, h=None, size=None)
+        return Completed(
+            p=found.p, n=cell(n, min_cell), reachable=None, identified=None, b=None, h=None, size=None
+        )
     good = found.identified
     medians = {
         name: float(np.median(getattr(found, name)[good])) if good.sum() >= min_cell else None
         for name in ("b", "h", "size")
     }
     return Completed(
-        p=found.p, n=n, reachable=float(found.reachable[known].mean()), identified=float(good[known].mean()),
+        p=found.p, n=n, reachable=share(float(found.reachable[known].mean()), n, min_cell),
+        identified=share(float(good[known].mean()), n, min_cell),
         **medians,
     )  # fmt: skip
 
@@ -245,10 +243,14 @@ def _completed(found: TreeEstimates, min_cell: int) -> Completed:
 def _counters(rule: str, shapes: Shapes, attributes: Attributes, min_cell: int, seed: int) -> Counters:
     found = check_counters(shapes.depth, attributes.forwarding, seed=seed)
     if found.n < min_cell:
-        return Counters(rule=rule, n=0, spearman=Ranged(), kendall=Ranged(), below=Ranged())
+        return Counters(
+            rule=rule, n=cell(found.n, min_cell), spearman=Ranged(), kendall=Ranged(), below=Ranged()
+        )
     spearman, kendall, below = (
         _ranged(rate) or Ranged() for rate in (found.spearman, found.kendall, found.below)
     )
+    if share(found.below.value, found.n, min_cell) is None:
+        below = Ranged()
     return Counters(rule=rule, n=found.n, spearman=spearman, kendall=kendall, below=below)
 
 
@@ -256,7 +258,7 @@ def _regressed(one: Regression, min_cell: int) -> Regressed:
     left_out = {why: n for why, n in one.left_out.items() if n == 0 or n >= min_cell}
     if one.n < min_cell:
         reason = one.reason or "not shown: fewer cascades than the smallest cell"
-        return Regressed(measure=one.measure, n=0, left_out=left_out, reason=reason)
+        return Regressed(measure=one.measure, n=cell(one.n, min_cell), left_out=left_out, reason=reason)
     terms = tuple(
         Term(
             name=term.name,
@@ -264,6 +266,7 @@ def _regressed(one: Regression, min_cell: int) -> Regressed:
             p=_number(term.p),
         )
         for term in one.terms
+        if term.n >= min_cell
     )
     return Regressed(
         measure=one.measure, n=one.n, left_out=left_out, r_squared=one.r_squared, errors=one.errors,
@@ -274,7 +277,9 @@ def _regressed(one: Regression, min_cell: int) -> Regressed:
 def _top(
     traced: Traced, by_rule: Mapping[str, Shapes], min_cell: int, secret: bytes
 ) -> tuple[TopCascade, ...]:
-    cascades, attributes = traced.cascades, traced.attributes
+    cascades, attributes = traced.cascades, pooled(traced.attributes, min_cell)
+    if len(cascades) < min_cell:
+        return ()
     sizes = cascades.sizes
     order = [place for place in np.argsort(-sizes, kind="stable")[:TOP].tolist() if sizes[place] >= min_cell]
     drawn: Parents | None = None
@@ -323,13 +328,25 @@ def _timeline(
     low, high = float(cascades.times.min()), float(cascades.times.max())
     if high <= low:
         return ()
-    ends = np.linspace(low, high, SPANS + 1)
+    # Whole hours, so that no time of a message shows.
+    step = math.ceil((high - low) / SPANS / _HOUR) * _HOUR
+    first = math.floor(low / step) * step
+    spans = ((cascades.times - first) // step).astype(np.int64)
     kinds = attributes.labels[cascades.owner]
-    counts = {label: np.histogram(cascades.times[kinds == label], ends)[0] for label in labels}
+    n_spans = int(spans.max()) + 1
+    counts = {label: np.bincount(spans[kinds == label], minlength=n_spans) for label in labels}
+    begun: dict[str, NDArray[np.int64]] = {}
+    for label in labels:
+        chosen = kinds == label
+        pairs = np.unique(np.stack((spans[chosen], cascades.owner[chosen])), axis=1)
+        begun[label] = np.bincount(pairs[0], minlength=n_spans)
     return tuple(
         Span(
-            start=float(ends[i]),
-            events={label: _cell(int(counts[label][i]), min_cell) for label in labels},
+            start=first + i * step,
+            events={
+                label: int(counts[label][i]) if begun[label][i] == 0 or begun[label][i] >= min_cell else None
+                for label in labels
+            },
         )
-        for i in range(SPANS)
+        for i in range(n_spans)
     )
