@@ -39,13 +39,20 @@ def direct(
 
 
 def self_assessment(
-    speaker: Speaker, judge: ReplyJudge, wording: Wording, prompts: Sequence[str], max_new_tokens: int
+    speaker: Speaker,
+    judge: ReplyJudge,
+    wording: Wording,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    *,
+    are_harmful: bool,
 ) -> Outcomes:
     """Stage B: a new conversation for each prompt, in which the model assesses it as quoted data.
 
     Returns:
-        `is_harmful`, `would_refuse` (NaN where it could not be read), `safe` (whether its safe response is
-        not harmful, by the judge), `mended` (read at the second attempt), `refused` (it refused to assess).
+        `is_harmful`, `would_refuse` (NaN where it could not be read), `safe` (whether the safe response it
+        gave for a harmful prompt is not harmful, by the judge), `mended` (read at the second attempt),
+        `refused` (it refused to assess).
     """
     asked = [wording.self_audit(prompt) for prompt in prompts]
     said = speaker.replies(asked, max_new_tokens)
@@ -65,11 +72,14 @@ def self_assessment(
     if left:
         refused[left] = flags(judge.refused([asked[i] for i in left], [said[i] for i in left]))
     safe = np.full(len(prompts), np.nan)
-    given = [i for i, found in enumerate(read) if found is not None and found.safe_response.strip()]
+    given = {
+        i: found.safe_response
+        for i, found in enumerate(read)
+        if are_harmful and found is not None and found.safe_response.strip()
+    }
     if given:
-        texts = [found.safe_response for i in given for found in [read[i]] if found is not None]
-        judged = flags(judge.harmful([prompts[i] for i in given], texts))
-        safe[given] = 1 - judged
+        judged = flags(judge.harmful([prompts[i] for i in given], list(given.values())))
+        safe[list(given)] = 1 - judged
     return {
         "is_harmful": flags(None if found is None else found.is_harmful for found in read),
         "would_refuse": flags(None if found is None else found.would_refuse for found in read),
