@@ -14,6 +14,7 @@ from tocsin.explain.audit.data import ReplyJudge, Wording
 from tocsin.explain.audit.resampling import Floats, flags
 from tocsin.explain.audit.speaking import Speaker
 from tocsin.explain.audit.wording import Assessment, parse_assessment
+from tocsin.internals.steering import Steering
 
 Outcomes = dict[str, Floats]
 
@@ -24,14 +25,16 @@ def direct(
     harmful: Sequence[str],
     harmless: Sequence[str],
     max_new_tokens: int,
+    *,
+    steering: Steering | None = None,
 ) -> Outcomes:
-    """Stage A: prompts as they are.
+    """Stage A: prompts as they are, with a vector added while they are read where one is given.
 
     Returns:
         `harmful`: replies that help with harm; `refused`: harmless prompts refused.
     """
-    bad = speaker.replies(harmful, max_new_tokens)
-    good = speaker.replies(harmless, max_new_tokens)
+    bad = speaker.replies(harmful, max_new_tokens, steering=steering)
+    good = speaker.replies(harmless, max_new_tokens, steering=steering)
     return {
         "harmful": flags(judge.harmful(harmful, bad)),
         "refused": flags(judge.refused(harmless, good)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from tocsin.explain.audit.data import ReplyJudge
 from tocsin.explain.audit.resampling import Floats, flags
 from tocsin.explain.audit.speaking import Speaker
 from tocsin.internals.responses import ResponseTokens, batches, encode_pairs
+from tocsin.internals.steering import Steering, steered_at
 from tocsin.judges.lexical.rouge import rouge
 from tocsin.judges.lexical.tokens import Prepared
 
@@ -21,8 +23,15 @@ if TYPE_CHECKING:
     from tocsin.models.local import LocalModel
 
 
-def capability(model: LocalModel, tasks: Sequence[tuple[str, str]]) -> dict[str, Floats]:
+def capability(
+    model: LocalModel, tasks: Sequence[tuple[str, str]], *, steering: Steering | None = None
+) -> dict[str, Floats]:
     """How well a model gives the right replies, from one pass with the right reply before its eyes.
+
+    Args:
+        model: Whose ability is measured.
+        tasks: Prompts with their right replies.
+        steering: Acts at the prompts' tokens.
 
     Returns:
         For each task `exact` (every token of the reply is the likeliest one, so greedy writing gives it),
@@ -34,7 +43,8 @@ def capability(model: LocalModel, tasks: Sequence[tuple[str, str]]) -> dict[str,
     found = {name: np.empty(len(samples)) for name in ("exact", "tokens", "loss")}
     with torch.inference_mode():
         for batch in batches(samples, model.torch_model.device):
-            logs, targets = _log_probabilities(model, batch)
+            with nullcontext() if steering is None else steered_at(model, _prompts(batch, samples), steering):
+                logs, targets = _log_probabilities(model, batch)
             wanted = targets != -100
             given = targets.clamp_min(0)[..., None]
             right = (logs.argmax(dim=-1) == targets) & wanted
@@ -109,6 +119,14 @@ def drift(
         found["rouge_l"][i] = 1.0 if alike else rouge("l", before, after, stemmed=False).f
         found["length"][i] = (len(ids) + 1) / (len(reply) + 1)
     return found | {"refused": flags(judge.refused(prompts, [text.strip() for text in texts]))}
+
+
+def _prompts(batch: ResponseBatch, samples: Sequence[ResponseTokens]) -> Tensor:
+    """1 at the tokens before each reply, shape (batch, longest)."""
+    import torch
+
+    starts = torch.tensor([samples[i].start for i in batch.indices])
+    return (torch.arange(batch.ids.shape[1])[None] < starts[:, None]).float()
 
 
 def _log_probabilities(model: LocalModel, batch: ResponseBatch) -> tuple[Tensor, Tensor]:
