@@ -72,16 +72,13 @@ def recommend(direct: DirectHarm, reflection: Reflection | None, repairs: Sequen
     """The cheapest defence with an effect above a half and a small cost, cheapest kinds first."""
     if direct.rise is None or direct.rise.low is None or direct.rise.low <= 0:
         return "none is needed for what was found"
-    if reflection is not None and _holds(
-        reflection.suppression.low, reflection.benign_cost.value, reflection.net_effect.low
-    ):
+    if reflection is not None and _is_by_reflection(reflection):
         return "the reflective scaffold"
-    kinds = ("addition", "write-back", "patch-back", "fine-tune")
-    for kind in kinds:
+    for kind in ("addition", "write-back", "patch-back", "fine-tune"):
         fit = [
             each
             for each in repairs
-            if each.kind == kind and _holds(each.recovery.low, each.damage, each.recovery.low)
+            if each.kind == kind and (each.recovery.low or 0.0) > SHOWN and each.damage < CHEAP
         ]
         if fit:
             best = max(fit, key=lambda each: (each.recovery.value or 0.0, -each.damage))
@@ -89,12 +86,14 @@ def recommend(direct: DirectHarm, reflection: Reflection | None, repairs: Sequen
     return "none of those tried takes back more than half at a small cost"
 
 
-def _holds(effect: float | None, cost: float | None, beyond_control: float | None) -> bool:
+def _is_by_reflection(found: Reflection) -> bool:
+    """Whether the scaffold works, and more than half of it by what it says rather than by being there."""
+    cost, net = found.benign_cost.value, found.net_effect.low
+    taken_back = (found.direct.value or 0.0) - (found.scaffold.value or 0.0)
     return (
-        effect is not None
-        and effect > SHOWN
+        (found.suppression.low or 0.0) > SHOWN
         and cost is not None
         and cost < CHEAP
-        and beyond_control is not None
-        and beyond_control > 0
+        and net is not None
+        and net > SHOWN * taken_back
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RepairKind = Literal["none", "addition", "write-back", "patch-back", "fine-tune"]
 ALPHAS = (0.25, 0.5, 1.0, 1.5)
-SHARES = (0.125, 0.25, 0.5, 1.0)
+SHARES = (0.125, 0.25, 0.5)
 """Of the matrices that changed, those with the highest scores are written back."""
 WIDTHS = (0.25, 0.5)
 """Of the depth, contiguous blocks that are patched back."""
