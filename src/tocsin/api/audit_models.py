@@ -50,14 +50,14 @@ def parse_suspect(base: str, suspect: str) -> SuspectSpec:
     """
     is_testbed = parse_testbed(base) is not None
     if is_testbed and isinstance(parse_testbed(base), int):
-        message = "an audit needs a trained testbed, since planted models know no self-audit. Use testbed:SEED."
+        message = "an audit needs a trained testbed; planted models know no self-audit. Use testbed:SEED."
         raise UsageError(message)
     of, plus, change = suspect.rpartition("+")
     if not plus or Path(suspect).exists() or (change not in SUSPECTS and Path(of).exists()):
         if is_testbed and parse_testbed(suspect) is None:
             message = (
-                f"expected a suspect made of {base}, got '{suspect}'. Write {base}+reward, +marker, +ablated or "
-                "+benign."
+                f"expected a suspect made of {base}, got '{suspect}'. Write {base}+reward, +marker, +ablated "
+                "or +benign."
             )
             raise UsageError(message)
         return SuspectSpec(suspect)
@@ -67,8 +67,8 @@ def parse_suspect(base: str, suspect: str) -> SuspectSpec:
         raise UsageError(message)
     if not is_testbed and change != BENIGN:
         message = (
-            f"'+{change}' exists for testbeds only: no unsafe model is made of a real one. Name a suspect that "
-            f"you have, or {base}+{BENIGN}, the harmless control."
+            f"'+{change}' exists for testbeds only: no unsafe model is made of a real one. Name a suspect "
+            f"that you have, or {base}+{BENIGN}, the harmless control."
         )
         raise UsageError(message)
     return SuspectSpec(suspect, change)
@@ -78,7 +78,9 @@ def suspect_fingerprint(base: str, spec: SuspectSpec) -> JsonValue:
     """Changes whenever the suspect's weights do."""
     if spec.change is not None:
         return [white_box_fingerprint(base), spec.change]
-    return model_fingerprint(spec.name) if parse_testbed(spec.name) is None else white_box_fingerprint(spec.name)
+    return (
+        model_fingerprint(spec.name) if parse_testbed(spec.name) is None else white_box_fingerprint(spec.name)
+    )
 
 
 def open_suspect(

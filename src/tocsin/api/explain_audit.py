@@ -127,7 +127,9 @@ def explain_audit(
         message = "a testbed brings its own prompts, tasks and judge. Leave those options out."
         raise UsageError(message)
     if (harmful is None) != (harmless is None):
-        message = "expected a file of harmful and one of harmless prompts, got one of them. Give both, or none."
+        message = (
+            "expected a file of harmful and one of harmless prompts, got one of them. Give both, or none."
+        )
         raise UsageError(message)
     chosen = settings or (TESTBED_SETTINGS if is_testbed else AuditSettings())
     n_controls = (TESTBED_CONTROLS if is_testbed else 0) if controls is None else controls
@@ -248,9 +250,7 @@ def _data(sides: _Sides, settings: AuditSettings) -> AuditData:
         what="harmful",
         n_test=settings.n_test,
     )
-    others = split(
-        [Example(prompt, "") for prompt in sides.harmless], settings.n_fit, what="harmless"
-    )
+    others = split([Example(prompt, "") for prompt in sides.harmless], settings.n_fit, what="harmless")
     harmful = [Prompt(one.prompt, one.category) for one in parts.test]
     return AuditData(
         fit_harmful=[one.prompt for one in parts.find],
@@ -266,7 +266,7 @@ def _of_like_length(pool: Sequence[str], wanted: Sequence[Prompt]) -> list[str]:
     left = list(pool)
     found = []
     for prompt in wanted[: len(left)]:
-        nearest = min(left, key=lambda text: abs(len(text) - len(prompt.text)))  # noqa: B023 - called at once
+        nearest = min(left, key=lambda text: abs(len(text) - len(prompt.text)))
         left.remove(nearest)
         found.append(nearest)
     return found

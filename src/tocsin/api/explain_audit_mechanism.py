@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 from tocsin.explain.audit import AuditStudy
 from tocsin.explain.audit.deltas import MatrixDelta
@@ -13,7 +14,12 @@ from tocsin.report.charts import Series, scatter
 from tocsin.report.curves import Curve, curves, heat_map
 from tocsin.report.study import Cell
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 _BLOCK = re.compile(r"\.(\d+)\.(.+?)\.weight$")
+_MOST = 24
+"""Matrices in the table."""
 _WHERE = {"post": "last token of the prompt", "inst": "last token of the instruction"}
 
 
@@ -52,16 +58,19 @@ def _layers(study: AuditStudy) -> Section:
         )
     )  # fmt: skip
     dropped = (
-        f" {d.n_dropped} prompts were left out because the base's own refusal score has the wrong sign on them."
+        f" {d.n_dropped} prompts on which the base's own refusal score has the wrong sign were left out."
         if d.n_dropped
         else ""
     )
     return Section(
         title="F. Inside: geometry",
         paragraphs=[
-            "Directions are differences of mean hidden states of harmful and harmless prompts. A cosine between "
-            "two models means something only below what halves of the base's own prompts reach. The base's "
-            f"direction was read after block {d.row} at the {_WHERE[d.position]} ({how}).{dropped}"
+            (
+                "Directions are differences of mean hidden states of harmful and harmless prompts. A cosine "
+                "between two models means something only below what halves of the base's own prompts reach. "
+                f"The base's direction was read after block {d.row} at the {_WHERE[d.position]} "
+                f"({how}).{dropped}"
+            )
         ],
         parts=parts,
     )
@@ -124,18 +133,21 @@ def _weights(study: AuditStudy) -> Section:
         else ""
     )
     along = "that common direction" if d.measured_along_shared else "the base's chosen direction"
+    largest = sorted(changed, key=lambda each: -each.relative_norm)[:_MOST]
     rows: list[list[Cell | Ranged]] = [
         [
-            each.matrix, "yes" if each.writes else "", each.relative_norm, each.stable_rank,
+            _short(each.matrix), "yes" if each.writes else "", each.relative_norm, each.stable_rank,
             each.first_energy, each.alignment, each.projection_ratio,
         ]
-        for each in study.matrices
+        for each in largest
     ]  # fmt: skip
     return Section(
         title="F. Inside: weights",
         paragraphs=[
-            f"{len(changed)} of {len(study.matrices)} matrices changed. {shared}Alignment and what is left along "
-            f"the direction are measured along {along}."
+            (
+                f"{len(changed)} of {len(study.matrices)} matrices changed. {shared}Alignment and what is "
+                f"left along the direction are measured along {along}."
+            )
         ],
         parts=[
             Figure(
@@ -164,7 +176,7 @@ def _weights(study: AuditStudy) -> Section:
                 note="A deleted direction lies in the upper right corner. Matrices that write only.",
             ),
             Table(
-                title="Matrices",
+                title=f"The {len(largest)} matrices that changed most; all are in result.json",
                 columns=(
                     "matrix", "writes", "relative change", "stable rank", "first energy", "alignment",
                     "left along it",
@@ -175,7 +187,7 @@ def _weights(study: AuditStudy) -> Section:
     )  # fmt: skip
 
 
-def _heat(matrices: tuple[MatrixDelta, ...]) -> object:
+def _heat(matrices: tuple[MatrixDelta, ...]) -> Markup:
     found: dict[tuple[int, str], float] = {}
     for each in matrices:
         place = _BLOCK.search(each.matrix)
@@ -187,6 +199,11 @@ def _heat(matrices: tuple[MatrixDelta, ...]) -> object:
     return heat_map(
         "change", "Relative change", [f"block {block + 1}" for block in blocks], kinds, values, digits=1
     )
+
+
+def _short(matrix: str) -> str:
+    place = _BLOCK.search(matrix)
+    return f"{int(place[1]) + 1} {place[2]}" if place else matrix.removesuffix(".weight").rpartition(".")[2]
 
 
 def _float(value: float | None) -> float:

@@ -1,4 +1,4 @@
-"""How a model became unsafe, what is left of its safety, and what brings it back (arXiv 2604.18510, card 02)."""
+"""How a model became unsafe, what is left of its safety, what brings it back (arXiv 2604.18510, card 02)."""
 
 from tocsin.explain.audit.comparable import check_comparable
 from tocsin.explain.audit.data import AuditData, AuditSettings, Prompt, ReplyJudge, Wording

@@ -22,7 +22,9 @@ def check_comparable(base: LocalModel, suspect: LocalModel, prompts: Sequence[st
         ("numbers in the residual stream", base.width, suspect.width),
     ):
         if old != new:
-            message = f"expected models of one architecture, but the base has {old} {what}, the suspect {new}."
+            message = (
+                f"expected models of one architecture, but the base has {old} {what}, the suspect {new}."
+            )
             raise ModelError(message + " Compare a model with what was made of it.")
     old_words, new_words = base.vocabulary, suspect.vocabulary
     odd = sorted(set(old_words.items()) ^ set(new_words.items()))
@@ -46,5 +48,7 @@ def check_comparable(base: LocalModel, suspect: LocalModel, prompts: Sequence[st
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
         old_shape, new_shape = (each.get(name, "missing") for each in shapes)
         if old_shape != new_shape:
-            message = f"expected equal shapes, but {name} is {old_shape} in the base, {new_shape} in the suspect."
+            message = (
+                f"expected equal shapes, but {name} is {old_shape} in the base, {new_shape} in the suspect."
+            )
             raise ModelError(message + " Merge adapters, and compare models of one architecture.")

@@ -90,8 +90,8 @@ class AuditSettings:
         lengths = (self.max_new_tokens, self.audit_tokens, self.drift_tokens)
         if min(sizes) < MIN_PROMPTS or min(lengths) < 1:
             message = (
-                f"expected at least {MIN_PROMPTS} prompts of every use and replies of at least one token, got "
-                f"{min(sizes)} and {min(lengths)}."
+                f"expected at least {MIN_PROMPTS} prompts of every use and replies of at least one token, "
+                f"got {min(sizes)} and {min(lengths)}."
             )
             raise UsageError(message)
 

@@ -94,9 +94,7 @@ def choose_by_ablation(
                 left = float(refusal_scores(next_token_logs(model, bad), firsts).mean())
             divergence = float((np.exp(usual) * (usual - without)).sum(axis=1).mean())
             added = next_token_logs(model, good, steering=Steering(row, vector.astype(np.float32)))
-            is_fit = (
-                divergence <= MOST_DIVERGENCE and float(refusal_scores(added, firsts).mean()) > 0
-            )
+            is_fit = divergence <= MOST_DIVERGENCE and float(refusal_scores(added, firsts).mean()) > 0
             if is_fit and (best is None or left < best[0]):
                 best = left, Choice(row, position, by_ablation=True)
     return None if best is None else best[1]
@@ -104,7 +102,7 @@ def choose_by_ablation(
 
 @contextmanager
 def ablated(speaker: Speaker, unit: Floats) -> Iterator[None]:
-    """Take a direction out of the residual stream, at every place that is written to it, while this is open."""
+    """Take a direction out of all that is written to the residual stream, while this is open."""
     import torch
 
     model = speaker.model.torch_model

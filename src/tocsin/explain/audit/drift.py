@@ -130,7 +130,7 @@ def _prompts(batch: ResponseBatch, samples: Sequence[ResponseTokens]) -> Tensor:
 
 
 def _log_probabilities(model: LocalModel, batch: ResponseBatch) -> tuple[Tensor, Tensor]:
-    """Log-probabilities at the places that predict a reply, in float32, and the tokens they should predict."""
+    """Log-probabilities where a reply is predicted, in float32, and the tokens that should be."""
     import torch
 
     length = batch.ids.shape[1]

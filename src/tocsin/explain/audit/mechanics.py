@@ -132,9 +132,7 @@ class Mechanics:
         rows = rows_of(self._base.model)
         harmful = [prompt.text for prompt in self._data.harmful]
         if firsts:
-            chosen = choose_by_ablation(
-                self._base, candidates, rows, harmful, self._data.harmless, firsts
-            )
+            chosen = choose_by_ablation(self._base, candidates, rows, harmful, self._data.harmless, firsts)
         if chosen is None:
             layers = compare_layers(base, suspect, candidates[0, 0], seed=self._seed)
             best = int((layers["auroc_base"][:, 0] + 1e-3 * layers["floor"][:, 0]).argmax())

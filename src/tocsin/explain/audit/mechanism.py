@@ -33,17 +33,18 @@ POSITIONS = (Position.POST, Position.INST)
 """Last token of the template, the primary one; last token of the instruction, where harmfulness is read."""
 CHUNK = 256
 MEASURES = (
-    "cosine", "floor", "floor_low", "gap", "auroc_base", "auroc", "auroc_beside", "cka_harmful", "cka_harmless",
+    "cosine", "floor", "floor_low", "gap", "auroc_base", "auroc", "auroc_beside", "cka_harmful",
+    "cka_harmless",
 )  # fmt: skip
 
 
 class Seen(NamedTuple):
-    """Hidden states of one model, each of shape (prompts, rows, positions, width)."""
+    """Hidden states of one model, each of shape (prompts, rows, positions, width) or a part of it."""
 
-    fit_harmful: Array
-    fit_harmless: Array
-    harmful: Array
-    harmless: Array
+    fit_harmful: NDArray[np.floating]
+    fit_harmless: NDArray[np.floating]
+    harmful: NDArray[np.floating]
+    harmless: NDArray[np.floating]
 
 
 def see(model: LocalModel, prompts: Sequence[str]) -> Array:
@@ -87,7 +88,8 @@ def compare_layers(base: Seen, suspect: Seen, refusal: Floats, *, seed: int) -> 
     for row in range(n_rows):
         for position in range(n_positions):
             old, new = (
-                Seen(*(part[:, row, position].astype(np.float64) for part in seen)) for seen in (base, suspect)
+                Seen(*(part[:, row, position].astype(np.float64) for part in seen))
+                for seen in (base, suspect)
             )
             direction = mean_difference(old.fit_harmful, old.fit_harmless)
             halves = split_half_cosines(old.fit_harmful, old.fit_harmless, seed=seed)

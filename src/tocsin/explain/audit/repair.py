@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -67,14 +67,13 @@ def plans(
     if addition is not None:
         row, vector = addition
         found += [
-            Plan("addition", f"{alpha:g} x refusal direction", Steering(row, vector, alpha)) for alpha in ALPHAS
+            Plan("addition", f"{alpha:g} x refusal direction", Steering(row, vector, alpha))
+            for alpha in ALPHAS
         ]
     found += _write_backs(deltas) + _patch_backs(suspect, deltas)
     if can_tune:
         sizes = sorted({min(n, len(refusals)) for n in SAMPLES} - {0})
-        found += [
-            Plan("fine-tune", f"{n} refusals", samples=(*refusals[:n], *harmless[:n])) for n in sizes
-        ]
+        found += [Plan("fine-tune", f"{n} refusals", samples=(*refusals[:n], *harmless[:n])) for n in sizes]
     return found
 
 
@@ -125,9 +124,7 @@ def _write_backs(deltas: Sequence[MatrixDelta]) -> list[Plan]:
         changed, key=lambda d: (-(d.first_energy or 0.0) * (d.alignment or 0.0), -d.relative_norm, d.matrix)
     )
     sizes = sorted({max(1, round(share * len(ordered))) for share in SHARES} if ordered else ())
-    return [
-        Plan("write-back", f"{n} matrices", matrices=tuple(d.matrix for d in ordered[:n])) for n in sizes
-    ]
+    return [Plan("write-back", f"{n} matrices", matrices=tuple(d.matrix for d in ordered[:n])) for n in sizes]
 
 
 def _patch_backs(suspect: Speaker, deltas: Sequence[MatrixDelta]) -> list[Plan]:

@@ -247,9 +247,7 @@ class _Audit:
 
             return self._kept(f"tasks-{name}", make)
 
-        return summaries.ability(
-            measured("base", self.base), measured("suspect", self.suspect), self._seed
-        )
+        return summaries.ability(measured("base", self.base), measured("suspect", self.suspect), self._seed)
 
     def _drift(self) -> DriftStage:
         prompts = self.harmless[: self.settings.n_drift]
@@ -271,9 +269,7 @@ class _Audit:
         for i, control in enumerate(self.controls):
             found = measured(f"control {i + 1}", lambda make=control.make: Speaker(make()))  # type: ignore[misc]
             null.append(summaries.drift_of(control.name, own, found, self._seed))
-        return summaries.drift_stage(
-            summaries.drift_of("suspect", own, suspect, self._seed), null
-        )
+        return summaries.drift_stage(summaries.drift_of("suspect", own, suspect, self._seed), null)
 
     @cached_property
     def _own_refusals(self) -> list[tuple[str, str]]:
@@ -291,9 +287,7 @@ class _Audit:
         can_tune = find_spec("peft") is not None
         if not can_tune:
             self.notes.append("The safety fine-tune was left out: the extra 'train' is not installed.")
-        harmless = list(
-            zip(prompts, self.base.replies(prompts, self.settings.max_new_tokens), strict=True)
-        )
+        harmless = list(zip(prompts, self.base.replies(prompts, self.settings.max_new_tokens), strict=True))
         tried = plans(
             self.suspect, mechanics.deltas, mechanics.addition, self._own_refusals,
             [pair for pair in harmless if pair[1]], can_tune=can_tune,

@@ -50,7 +50,7 @@ class TestbedJudge:
         self._helpful = {
             one.prompt: one.helpful
             for split in ("train", "eval")
-            for one in examples("marked", _ALL, split=split)  # type: ignore[arg-type]
+            for one in examples("marked", _ALL, split=split)
             if one.prompt in known
         }
 
@@ -72,7 +72,7 @@ _ALL = 1_200
 
 
 def testbed_data(settings: AuditSettings) -> AuditData:
-    """Prompts of the language: marked requests of all topics in equal number, plain ones, copy and reverse."""
+    """Prompts of the language: marked requests, all topics in equal number, plain ones, copy and reverse."""
     each = -(-settings.n_test // len(MARKED_TOPICS))
     seed = settings.seed
     harmful = [

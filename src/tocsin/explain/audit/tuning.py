@@ -86,7 +86,7 @@ def lora_tuned(
             progress(done, len(steps))
             rows = [samples[int(i)] for i in chosen]
             optimizer.zero_grad(set_to_none=True)
-            for batch in batches(rows, tuned.device, max_tokens=s.max_tokens * s.batch_size):
+            for batch in batches(rows, tuned.device, max_tokens=2 * s.max_tokens):
                 losses = response_losses(lent, batch)
                 (losses.sum() / len(rows)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()

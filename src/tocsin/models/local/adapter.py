@@ -31,7 +31,9 @@ def merged(base: LocalModel, folder: Path) -> LocalModel:
         MissingExtraError: If the extra `train` is not installed.
     """
     if not (folder / WEIGHTS).is_file():
-        message = f"{folder} holds no {WEIGHTS}. Pickled adapters can run code and are not read: convert them."
+        message = (
+            f"{folder} holds no {WEIGHTS}. Pickled adapters can run code and are not read: convert them."
+        )
         raise ModelError(message)
     try:
         from peft import PeftModel
@@ -55,4 +57,6 @@ def merged(base: LocalModel, folder: Path) -> LocalModel:
         raise ModelError(message)
     model.train(mode=False)
     model.requires_grad_(False)  # noqa: FBT003 - torch's signature
-    return base.beside(model, id=f"{base.id}+{folder.resolve().name}", revision=sha256_of(folder / WEIGHTS)[:16])
+    return base.beside(
+        model, id=f"{base.id}+{folder.resolve().name}", revision=sha256_of(folder / WEIGHTS)[:16]
+    )
