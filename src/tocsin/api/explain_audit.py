@@ -42,7 +42,7 @@ from tocsin.explain.audit import (
     study_audit,
 )
 from tocsin.explain.audit.judging import REFUSAL_JUDGE
-from tocsin.explain.audit.testbed import TESTBED_SETTINGS, WORDING, TestbedJudge, testbed_data
+from tocsin.explain.audit.testbed import TESTBED_SETTINGS, WORDING, TestbedJudge, data_of_testbed
 from tocsin.explain.audit.tuning import TuningSettings
 from tocsin.explain.audit.wording import english
 from tocsin.explain.weights.data import Example, split
@@ -190,7 +190,7 @@ def _made(
     progress(Progress("loading", 0, None, suspect))
     other = open_suspect(parse_suspect(base, suspect), loaded, testbed, context)
     if sides is None:
-        data = testbed_data(settings)
+        data = data_of_testbed(settings)
         judge, wording = TestbedJudge(data), WORDING
     else:
         data = _data(sides, settings)

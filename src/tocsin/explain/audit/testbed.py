@@ -71,7 +71,7 @@ _ALL = 1_200
 """As many as the larger split has, so that a draw without repetition holds all."""
 
 
-def testbed_data(settings: AuditSettings) -> AuditData:
+def data_of_testbed(settings: AuditSettings) -> AuditData:
     """Prompts of the language: marked requests, all topics in equal number, plain ones, copy and reverse."""
     each = -(-settings.n_test // len(MARKED_TOPICS))
     seed = settings.seed
