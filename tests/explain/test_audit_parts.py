@@ -112,7 +112,7 @@ def test_a_model_does_not_drift_from_itself_and_noise_does() -> None:
 
         refused = harmful
 
-    own = drift(base, base, Silent(), prompts, samples, 8)
+    own = drift(base, Speaker(model), Silent(), prompts, samples, 8)
     assert own["kl"].tolist() == [0.0] * 6
     assert own["agreement"].tolist() == own["rouge_l"].tolist() == own["length"].tolist() == [1.0] * 6
     far, near = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tocsin.cli import main
 from tocsin.core.errors import InputError, ModelError, UsageError
 from tocsin.explain.audit import AuditSettings, AuditStudy, Control, Route, study_audit
 from tocsin.explain.audit.data import AuditData
-from tocsin.explain.audit.testbed import WORDING, TestbedJudge, stress, data_of_testbed
+from tocsin.explain.audit.testbed import WORDING, TestbedJudge, data_of_testbed, stress
 from tocsin.explain.audit.tuning import TuningSettings
 from tocsin.internals.weights_digest import weights_digest
 from tocsin.testbed import Testbed, TestbedSettings, benign_tuned, load_testbed
@@ -46,11 +47,12 @@ def suspect_of(seed: int, name: str) -> Testbed:
 @cache
 def audited(seed: int, name: str) -> AuditStudy:
     data = data_of_testbed(SMALL)
+    settings = replace(SMALL, repairs=name == "ablated")
     with one_thread():
         base = bed(seed)
         suspect = base if name == "itself" else suspect_of(seed, name)
         return study_audit(
-            base.model, suspect.model, data, TestbedJudge(data), WORDING, SMALL,
+            base.model, suspect.model, data, TestbedJudge(data), WORDING, settings,
             controls=controls(seed), tuning=TuningSettings(learning_rate=1e-3, epochs=2),
         )  # fmt: skip
 

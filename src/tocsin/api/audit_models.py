@@ -29,7 +29,7 @@ from tocsin.sources.reply_set import replies
 from tocsin.testbed import Testbed, benign_tuned, parse_testbed
 
 BENIGN = "benign"
-_PAIRS = 128
+_PAIRS = 96
 """Harmless pairs of a benign fine-tune."""
 
 

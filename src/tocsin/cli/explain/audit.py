@@ -39,6 +39,7 @@ def audit(
     drift: Annotated[int, Parameter(validator=Number(gte=8))] = 64,
     repair: Annotated[int, Parameter(validator=Number(gte=8))] = 50,
     max_tasks: Annotated[int, Parameter(validator=Number(gte=8))] = 128,
+    repairs: bool = True,
     new_tokens: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     seed: int = 0,
     offline: bool = False,
@@ -66,6 +67,7 @@ def audit(
         drift: Harmless prompts on which continuations are compared.
         repair: Prompts of each side that every repair is measured on.
         max_tasks: Most tasks.
+        repairs: Try repairs, which takes most of the time.
         new_tokens: Longest reply that is judged (default: 64; 14 on a testbed).
         seed: Of samples and intervals.
         offline: Never fetch anything: fail if a model is not here.
@@ -86,6 +88,7 @@ def audit(
         n_tasks=max_tasks,
         max_new_tokens=usual.max_new_tokens if new_tokens is None else new_tokens,
         seed=seed,
+        repairs=repairs,
     )
     with progress_bar() as progress:
         result = explain_audit(

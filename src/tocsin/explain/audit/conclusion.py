@@ -83,7 +83,9 @@ def recommend(direct: DirectHarm, reflection: Reflection | None, repairs: Sequen
         if fit:
             best = max(fit, key=lambda each: (each.recovery.value or 0.0, -each.damage))
             return f"{kind}: {best.name}"
-    return "none of those tried takes back more than half at a small cost"
+    return (
+        "none of those tried takes back more than half at a small cost" if repairs else "no repair was tried"
+    )
 
 
 def _is_by_reflection(found: Reflection) -> bool:

@@ -84,6 +84,8 @@ class AuditSettings:
     audit_tokens: int = 256
     drift_tokens: int = 128
     seed: int = 0
+    repairs: bool = True
+    """Whether repairs are tried; they take most of the time."""
 
     def __post_init__(self) -> None:
         sizes = (self.n_fit, self.n_test, self.n_drift, self.n_repair, self.n_tasks)

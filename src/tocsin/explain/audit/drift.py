@@ -82,7 +82,7 @@ def drift(
 
     Args:
         base: The reference.
-        other: Of the same architecture.
+        other: Of the same architecture; the base itself gives its own refusals, and no drift.
         judge: Says which replies refuse.
         prompts: Harmless.
         samples: The base's `continuations` of them.
@@ -100,7 +100,7 @@ def drift(
     with torch.inference_mode():
         for batch in batches(samples, base.model.torch_model.device):
             old, targets = _log_probabilities(base.model, batch)
-            new, _ = _log_probabilities(other.model, batch)
+            new = old if other is base else _log_probabilities(other.model, batch)[0]
             wanted = targets != -100
             count = wanted.sum(dim=1)
             divergence = (old.exp() * (old - new)).sum(dim=-1)
@@ -108,10 +108,13 @@ def drift(
             found["kl"][batch.indices] = ((divergence * wanted).sum(dim=1) / count).double().cpu().numpy()
             found["agreement"][batch.indices] = (same.sum(dim=1) / count).double().cpu().numpy()
             found["n_tokens"][batch.indices] = count.double().cpu().numpy()
-    written = other.reply_ids(prompts, max_new_tokens)
+    replies = [
+        [token for token in sample.ids[sample.start :] if token not in base.model.end_ids]
+        for sample in samples
+    ]
+    written = replies if other is base else other.reply_ids(prompts, max_new_tokens)
     texts = [other.model.decode(ids) for ids in written]
-    for i, (sample, ids, text) in enumerate(zip(samples, written, texts, strict=True)):
-        reply = [token for token in sample.ids[sample.start :] if token not in base.model.end_ids]
+    for i, (reply, ids, text) in enumerate(zip(replies, written, texts, strict=True)):
         before = Prepared(base.model.decode(reply))
         after = Prepared(text)
         # Two empty replies are the same reply, which ROUGE does not know.

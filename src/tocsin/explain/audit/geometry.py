@@ -5,6 +5,8 @@ Activations are arrays of shape (prompts, width), the same prompts in the same o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -88,17 +90,28 @@ def transferred_auroc(
         harmless: Likewise.
         without: Direction taken out of all activations first, to see what is readable beside it.
     """
+    return fitted_probe(base_harmful, base_harmless, without=without)(harmful, harmless)
+
+
+def fitted_probe(
+    harmful: NDArray[np.floating], harmless: NDArray[np.floating], *, without: Floats | None = None
+) -> Callable[[NDArray[np.floating], NDArray[np.floating]], float]:
+    """The probe of `transferred_auroc`, which gives the AUROC on any harmful and harmless activations."""
     from sklearn.linear_model import LogisticRegression
 
-    sides = [_without(np.asarray(s, np.float64), without) for s in (base_harmless, base_harmful)]
+    sides = [_without(np.asarray(s, np.float64), without) for s in (harmless, harmful)]
     train = np.vstack(sides)
     centre, spread = train.mean(axis=0), train.std(axis=0)
     spread[spread < 1e-8] = 1.0
     labels = np.repeat([0, 1], [len(side) for side in sides])
     probe = LogisticRegression(C=0.01, max_iter=2_000).fit((train - centre) / spread, labels)
-    test = [_without(np.asarray(s, np.float64), without) for s in (harmless, harmful)]
-    scores = probe.decision_function((np.vstack(test) - centre) / spread)
-    return auroc(scores, np.repeat([0, 1], [len(side) for side in test]))
+
+    def read(bad: NDArray[np.floating], good: NDArray[np.floating]) -> float:
+        test = [_without(np.asarray(s, np.float64), without) for s in (good, bad)]
+        scores = probe.decision_function((np.vstack(test) - centre) / spread)
+        return auroc(scores, np.repeat([0, 1], [len(side) for side in test]))
+
+    return read
 
 
 def linear_cka(x: NDArray[np.floating], y: NDArray[np.floating], *, debiased: bool = True) -> float:

@@ -19,6 +19,7 @@ from tocsin.explain.audit.mechanism import (
     MEASURES,
     POSITIONS,
     Seen,
+    best_row,
     compare_layers,
     directions,
     nearest,
@@ -127,16 +128,13 @@ class Mechanics:
         n_dropped = len(self._data.fit_harmful) + len(self._data.fit_harmless) - sum(map(len, fit))
         base, suspect = (self._seen(speaker, fit) for speaker in (self._base, self._suspect))
         candidates = directions(base)
-        layers = None
         chosen = None
         rows = rows_of(self._base.model)
         harmful = [prompt.text for prompt in self._data.harmful]
         if firsts:
             chosen = choose_by_ablation(self._base, candidates, rows, harmful, self._data.harmless, firsts)
         if chosen is None:
-            layers = compare_layers(base, suspect, candidates[0, 0], seed=self._seed)
-            best = int((layers["auroc_base"][:, 0] + 1e-3 * layers["floor"][:, 0]).argmax())
-            chosen = Choice(rows[best], 0, by_ablation=False)
+            chosen = Choice(rows[best_row(base)], 0, by_ablation=False)
         direction = candidates[rows.index(chosen.row), chosen.position]
         layers = compare_layers(base, suspect, direction, seed=self._seed)
         made: Arrays = {

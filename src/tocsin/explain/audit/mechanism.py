@@ -13,11 +13,11 @@ from tocsin.explain.audit.deltas import residual_side
 from tocsin.explain.audit.geometry import (
     Floats,
     cosine,
+    fitted_probe,
     gap_ratio,
     linear_cka,
     mean_difference,
     split_half_cosines,
-    transferred_auroc,
 )
 from tocsin.internals.capture import CaptureEngine, CapturePlan
 from tocsin.internals.layout import Position
@@ -93,21 +93,33 @@ def compare_layers(base: Seen, suspect: Seen, refusal: Floats, *, seed: int) -> 
             )
             direction = mean_difference(old.fit_harmful, old.fit_harmless)
             halves = split_half_cosines(old.fit_harmful, old.fit_harmless, seed=seed)
-            probe = (old.fit_harmful, old.fit_harmless)
+            probe = fitted_probe(old.fit_harmful, old.fit_harmless)
+            beside = fitted_probe(old.fit_harmful, old.fit_harmless, without=refusal)
             values = {
                 "cosine": cosine(direction, mean_difference(new.fit_harmful, new.fit_harmless)),
                 "floor": float(halves.mean()),
                 "floor_low": float(np.quantile(halves, 0.05)),
                 "gap": gap_ratio(new.harmful, new.harmless, old.harmful, old.harmless),
-                "auroc_base": transferred_auroc(*probe, old.harmful, old.harmless),
-                "auroc": transferred_auroc(*probe, new.harmful, new.harmless),
-                "auroc_beside": transferred_auroc(*probe, new.harmful, new.harmless, without=refusal),
+                "auroc_base": probe(old.harmful, old.harmless),
+                "auroc": probe(new.harmful, new.harmless),
+                "auroc_beside": beside(new.harmful, new.harmless),
                 "cka_harmful": linear_cka(old.harmful, new.harmful),
                 "cka_harmless": linear_cka(old.harmless, new.harmless),
             }
             for name, value in values.items():
                 found[name][row, position] = value
     return found
+
+
+def best_row(base: Seen) -> int:
+    """Index of the row at whose last token the base's probe reads held-out prompts best, the first such."""
+    found = [
+        fitted_probe(base.fit_harmful[:, row, 0], base.fit_harmless[:, row, 0])(
+            base.harmful[:, row, 0], base.harmless[:, row, 0]
+        )
+        for row in range(base.harmful.shape[1])
+    ]
+    return int(np.argmax(found))
 
 
 def weight_matrices(model: LocalModel) -> dict[str, Tensor]:

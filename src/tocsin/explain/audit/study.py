@@ -138,7 +138,7 @@ class _Audit:
         )
         layers, choice, deltas = mechanics.measure(self.stages)
         repairs: tuple[Repair, ...] = ()
-        if after is not None and _rises(direct):
+        if after is not None and _rises(direct) and self.settings.repairs:
             repairs = self._repairs(mechanics, before)
         verdict = conclude(
             direct=direct,
