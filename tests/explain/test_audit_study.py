@@ -19,7 +19,14 @@ from tocsin.explain.audit.data import AuditData
 from tocsin.explain.audit.testbed import WORDING, TestbedJudge, data_of_testbed, stress
 from tocsin.explain.audit.tuning import TuningSettings
 from tocsin.internals.weights_digest import weights_digest
-from tocsin.testbed import Testbed, TestbedSettings, benign_tuned, load_testbed
+from tocsin.testbed import (
+    MARKED_TOPICS,
+    Testbed,
+    TestbedSettings,
+    benign_tuned,
+    examples,
+    load_testbed,
+)
 from tocsin.testbed.training import one_thread
 
 SMALL = AuditSettings(
@@ -238,6 +245,39 @@ def test_the_command_writes_a_page_and_a_twin_without_any_text(
     )
     # A finished audit is shown again, not made again.
     assert main(words.split()) == 0
+
+
+def test_files_of_prompts_and_a_registered_judge(tmp_path: Path) -> None:
+    # A testbed's checkpoint as any local model; it knows nothing of the English self-audit.
+    folder = str(bed(0).folder)
+    tables = {"harmful": examples("marked", 80, split="train"), "harmless": examples("plain", 90)}
+    for name, rows in tables.items():
+        lines = [f"{one.prompt},{one.topic}" for one in rows]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["prompt,topic", *lines]))
+    tasks = [{"prompt": one.prompt, "response": one.reply} for one in examples("copy", 10)]
+    (tmp_path / "tasks.jsonl").write_text("\n".join(map(json.dumps, tasks)))
+    study = explain_audit(
+        folder,
+        folder,
+        harmful=tmp_path / "harmful.csv",
+        harmless=tmp_path / "harmless.csv",
+        tasks=tmp_path / "tasks.jsonl",
+        category="topic",
+        judge="refusal-words",
+        settings=replace(SMALL, n_fit=40),
+        out=tmp_path / "run",
+    ).study
+    assert study.judge == "refusal-words"
+    assert study.verdict.route is Route.NONE
+    assert study.n["fit"] == 80
+    assert study.direct.base.rate.value == 0.0
+    assert study.ability.base_exact.value == 1.0
+    assert study.self_audit is not None
+    # Nothing can be read, so nothing can be kept.
+    assert study.self_audit.base.parsed.value == 0.0
+    assert study.self_audit.kept_youden.value is None
+    assert study.profile is not None
+    assert {each.category for each in study.profile.categories} == set(MARKED_TOPICS)
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
