@@ -55,6 +55,10 @@ def _layers(study: AuditStudy) -> Section:
                 "F3 beside", "F4 harmful", "F4 harmless",
             ),
             rows=rows,
+            note=(
+                "'Beside' takes the base's chosen direction out first; where that was read it is at "
+                "chance by construction."
+            ),
         )
     )  # fmt: skip
     dropped = (

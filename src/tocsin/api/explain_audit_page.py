@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tocsin.api.explain_audit_mechanism import mechanism_sections
-from tocsin.explain.audit import AuditStudy, Route
+from tocsin.explain.audit import AuditStudy
 from tocsin.explain.audit.records import Assessments, Drift, Success
 from tocsin.judges.item_sums import Estimate
 from tocsin.report import Figure, Ranged, Section, StudyPage, Table
@@ -55,7 +55,7 @@ def audit_page(study: AuditStudy) -> StudyPage:
 
 
 def _headline(study: AuditStudy) -> str:
-    if study.verdict.route is Route.UNDETERMINED and not study.base_refuses:
+    if not study.base_refuses and study.direct.base.rate.value is not None:
         return "Undetermined: the base does not refuse"
     return study.verdict.route.value.capitalize()
 
