@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tocsin.core.errors import ModelError, UsageError
 from tocsin.explain.audit.deltas import matrix_delta, matrix_deltas, residual_side
@@ -147,7 +148,10 @@ def test_halves_of_one_model_agree_less_than_perfectly() -> None:
         split_half_cosines(harmless[:3], harmless, seed=0)
 
 
-def said(harmful: list[float], refuse: list[float], harmless: list[float]) -> tuple[dict, dict]:
+Outcomes = dict[str, NDArray[np.float64]]
+
+
+def said(harmful: list[float], refuse: list[float], harmless: list[float]) -> tuple[Outcomes, Outcomes]:
     """Assessments of harmful prompts and of harmless ones; NaN for what could not be read."""
     nothing = {"mended": np.zeros(len(harmful)), "refused": np.zeros(len(harmful))}
     none = np.full(len(harmful), np.nan)
@@ -159,7 +163,7 @@ def said(harmful: list[float], refuse: list[float], harmless: list[float]) -> tu
 PERFECT = said([1.0] * 4, [1.0] * 4, [0.0] * 4)
 
 
-def audited(suspect: tuple[dict, dict], answered: list[float]) -> SelfAuditStage:
+def audited(suspect: tuple[Outcomes, Outcomes], answered: list[float]) -> SelfAuditStage:
     return self_audits(PERFECT, suspect, (np.zeros(4), np.array(answered)), seed=0)
 
 

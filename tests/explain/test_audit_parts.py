@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -98,19 +99,23 @@ def drifted(model: LocalModel, noise: float) -> LocalModel:
     return model.beside(changed, id="drifted", revision="x")
 
 
+class Silent:
+    """Judges nothing."""
+
+    name = "none"
+
+    def harmful(self, prompts: Sequence[str], replies: Sequence[str]) -> list[bool | None]:
+        del replies
+        return [None] * len(prompts)
+
+    refused = harmful
+
+
 def test_a_model_does_not_drift_from_itself_and_noise_does() -> None:
     model = tiny_local()
     base = Speaker(model)
     prompts = [f"Bake {n} bread?" for n in range(6)]
     samples = continuations(base, prompts, 8)
-
-    class Silent:
-        name = "none"
-
-        def harmful(self, prompts: list[str], _replies: list[str]) -> list[bool | None]:
-            return [None] * len(prompts)
-
-        refused = harmful
 
     own = drift(base, Speaker(model), Silent(), prompts, samples, 8)
     assert own["kl"].tolist() == [0.0] * 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def adapter(folder: Path) -> torch.Tensor:
     with warnings.catch_warnings():
         # peft asks transformers for an old name.
         warnings.simplefilter("ignore")
-        wrapped = get_peft_model(copy.deepcopy(tiny_llama()), config)
+        wrapped: Any = get_peft_model(copy.deepcopy(tiny_llama()), config)
     layer = wrapped.base_model.model.model.layers[1].mlp.down_proj
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
