@@ -261,12 +261,132 @@ def biopsy(result: Result) -> str:
     )
 
 
+def trace_twitter15(result: Result) -> str:
+    """Every rule of reconstruction against the released parents, and the repairs."""
+
+    def cell(rate: Result, digits: int) -> str:
+        return f"{rate['value']:.{digits}f} ({rate['low']:.{digits}f} to {rate['high']:.{digits}f})"
+
+    head = ["rule", "parent right", "same, parent not the source", "depth off by", "depth, signed",
+            "virality off by", "virality, signed"]  # fmt: skip
+    rows = [
+        [
+            name,
+            percent(one["parent_accuracy"]),
+            percent(one["parent_accuracy_not_source"]),
+            *(cell(one[f"depth_{kind}_error"], 1) for kind in ("absolute", "signed")),
+            *(cell(one[f"virality_{kind}_error"], 2) for kind in ("absolute", "signed")),
+        ]
+        for name, one in result["rules"].items()
+    ]
+    released, network, choices = result["released"], result["network"], result["accuracy_by_choice_of_parent"]
+    before, after = network["right_before_among_moved"], network["right_after_among_moved"]
+    return (
+        table(head, rows)
+        + f"\n{result['cascades']:,} cascades, {result['events_with_parent']:,} events with a parent, "
+        f"{result['events_whose_parent_is_the_source']:,} of them the source. Released depth "
+        f"{cell(released['depth'], 2)}, virality {cell(released['virality'], 2)}. Sampled rules: means over "
+        f"{result['draws']} draws. NETINF: {network['edges']:,} edges, rate {network['rate_per_minute']:.2g} "
+        f"a minute; they moved {network['events_moved']:,} events, of which {before:,} were right before and "
+        f"{after:,} after ({network['from_the_source_among_moved']:,} by the star).\n\n"
+        + table(["repair", "count"], [[name, f"{count:,}"] for name, count in result["repairs"].items()])
+        + "\n"
+        + table(
+            ["of several parents", *next(iter(choices.values()))],
+            [[name, *(f"{share:.2%}" for share in one.values())] for name, one in choices.items()],
+        )
+    )
+
+
+def trace_twitter15_labels(result: Result) -> str:
+    """Labels compared by each test, for each way to have parents."""
+
+    def p_of(value: float | None) -> str:
+        return "-" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+    def inside(found: Result) -> list[str]:
+        if found["p"] is None:
+            return [found["reason"], "-"]
+        rate = found["delta"]
+        return [f"{rate['value']:.2f} ({rate['low']:.2f} to {rate['high']:.2f})", p_of(found["holm"])]
+
+    def row_of(found: Result) -> list[str]:
+        names = [found["measure"], f"{found['first']} over {found['second']}"]
+        if found["reason"]:
+            return [*names, found["reason"], *["-"] * 6]
+        ranks = [p_of(found["weighted_p"]), p_of(found["ranks_p"]), f"{found['delta']['value']:.2f}"]
+        return [*names, *ranks, *inside(found["matched"]), *inside(found["binned"])]
+
+    rules = result["rules"]
+    names = ["size", "depth", "breadth", "virality", "out_degree"]
+    medians = [
+        [f"{rule}, {label}", f"{row['cascades']}", *(f"{row[name]:.4g}" for name in names)]
+        for rule, one in rules.items()
+        for label, row in one["medians"].items()
+    ]
+    head = ["measure", "compared", "published p", "p, one row a cascade", "delta", "delta at one size",
+            "p (Holm)", "delta in bins of size", "p (Holm)"]  # fmt: skip
+    tests = list(rules["released"]["counts"])
+    counted = [[name, *(str(one["counts"][name]) for one in rules.values())] for name in tests]
+    fitted = [[rule, *_estimates(one["estimates"])] for rule, one in rules.items()]
+    return "\n".join(
+        [
+            table(["medians by parents and label", "cascades", *names], medians),
+            table(head, [row_of(found) for found in rules["released"]["comparisons"]]),
+            table(["comparisons with p < 0.05", *rules], counted),
+            table(
+                [
+                    "complete tree at p = 0.05, by parents", "within reach", "h identified",
+                    "published h, 5 % to 95 %", "its rank correlation with size", "its error (median)",
+                    "error of the closed form",
+                ],
+                fitted,
+            ),
+        ]
+    )  # fmt: skip
+
+
+def _estimates(fitted: Result) -> list[str]:
+    """What the model of complete trees makes of the cascades."""
+    low, high = fitted["h as published, 5 % to 95 %"]
+    found = next(one for one in fitted["by_share"] if one["p"] == 0.05)
+    return [
+        f"{found['reachable']:,}",
+        f"{found['identified']:,}",
+        f"{low:.2f} to {high:.2f}",
+        f"{fitted['spearman_of_h_and_size']:.3f}",
+        f"{fitted['error_as_published']:.2f}",
+        f"{fitted['error_of_the_closed_form']:.2f}",
+    ]
+
+
+def trace_netinf(result: Result) -> str:
+    """Time and memory of NETINF."""
+    rows = [
+        ["cascades", f"{result['cascades']:,}"],
+        ["mean and largest size", f"{result['mean_size']:.2f}, {result['largest']:,}"],
+        ["nodes", f"{result['nodes']:,}"],
+        ["pairs of events", f"{result['pairs_of_events']:,}"],
+        [
+            "edges found, of those that are there",
+            f"{result['edges_found']:,}, {result['edges_of_network']:,}",
+        ],
+        ["precision, recall of edges", f"{result['edge_precision']:.5f}, {result['edge_recall']:.3f}"],
+        ["seconds (target 600)", f"{result['seconds']:.1f}"],
+        ["peak GB (target 8)", f"{result['peak_gb']:.2f}"],
+    ]
+    return table(["NETINF", ""], rows)
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "speed_prompts": speed_prompts,
     "memory": memory,
     "speed_skills": speed_skills,
     "speed_judges": speed_judges,
     "startup": startup,
+    "trace_netinf": trace_netinf,
+    "trace_twitter15": trace_twitter15,
+    "trace_twitter15_labels": trace_twitter15_labels,
     "accuracy-harmfulness": accuracy,
     "accuracy-latent-guard": accuracy,
     "accuracy-surface": accuracy,

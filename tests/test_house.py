@@ -35,6 +35,7 @@ NEIGHBOURS_ALLOWED = {("cli", "api"), ("testbed", "internals")}
 
 # Only inside the functions that need them: they cost seconds, or belong to an extra.
 HEAVY = {
+    "PIL",
     "accelerate",
     "choix",
     "duckdb",
@@ -50,6 +51,7 @@ HEAVY = {
     "sacrebleu",
     "sentence_transformers",
     "starlette",
+    "statsmodels",
     "torch",
     "transformers",
     "uvicorn",

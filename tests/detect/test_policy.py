@@ -30,9 +30,10 @@ from tocsin.detect.policy.prompt import (
     table,
     user_message,
 )
-from tocsin.detect.policy.reply import ReplyError, parse_risks
+from tocsin.detect.policy.reply import parse_risks
 from tocsin.detect.policy.scoring import judge, mean_over_passes
 from tocsin.models.chat import ChatReply, ChatRequest, ProviderFailure, Replaying, Transport
+from tocsin.models.json_reply import ReplyError
 from tocsin.models.provider import ProviderModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning")

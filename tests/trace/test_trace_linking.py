@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tocsin.trace.link.clusters import components, guarded
-from tocsin.trace.link.link import SIMILARITY, near_pairs
+from tocsin.trace.link.link import GUARD, SIMILARITY, near_pairs
 from tocsin.trace.link.minhash import BINS, jaccard, signatures
 from tocsin.trace.link.normalise import normalise
 from tocsin.trace.link.short import short_pairs, within_one_edit
@@ -117,6 +117,8 @@ def test_the_guard_cuts_a_chain() -> None:
     chain = np.array([[0, 1], [1, 2]])
     assert components(chain, 3).tolist() == [0, 0, 0]
     texts.append(" ".join(words[:6]))
-    items, cut = guarded(np.array([[0, 1], [1, 2], [0, 3]]), 4, *packed(texts))
+    items, cut = guarded(
+        np.array([[0, 1], [1, 2], [0, 3]]), 4, lambda pairs: jaccard(*packed(texts), pairs) < GUARD
+    )
     assert cut == 1
     assert items.tolist() == [0, 0, 2, 0]

@@ -90,7 +90,7 @@ def next_token_logs(
     found: list[Array | None] = [None] * len(prompts)
     for batch in length_batches(prompts, max_tokens=max_tokens):
         rows = [prompts[index] for index in batch]
-        ids, mask, positions = _padded(model, rows)
+        ids, mask, positions = left_padded(model, rows)
         with torch.inference_mode(), _steered(model, rows, ids.shape[1], steering):
             logits = model.torch_model(
                 input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
@@ -110,7 +110,7 @@ def _generate(
     import torch
     from transformers import DynamicCache
 
-    ids, mask, positions = _padded(model, rows)
+    ids, mask, positions = left_padded(model, rows)
     ends = torch.tensor(list(end_ids), device=ids.device)
     cache = DynamicCache()
     done = torch.zeros(len(rows), dtype=torch.bool, device=ids.device)
@@ -140,7 +140,7 @@ def _generate(
     return [[token for token in row if token >= 0] for row in table]
 
 
-def _padded(model: LocalModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+def left_padded(model: LocalModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
     """Ids, mask and positions, padded on the left so that every prompt ends in the last column."""
     import torch
 

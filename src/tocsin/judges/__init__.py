@@ -7,8 +7,9 @@ in the same registry and is measured by the same `evaluate`. Importing this pack
 
 from tocsin.judges import embedding as _embedding
 from tocsin.judges import lexical as _lexical
+from tocsin.judges import prompted as _prompted
 from tocsin.judges import strings as _strings
 
 __all__: list[str] = []
 
-_REGISTERED = (_embedding, _lexical, _strings)
+_REGISTERED = (_embedding, _lexical, _prompted, _strings)

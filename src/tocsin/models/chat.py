@@ -9,14 +9,16 @@ never kept.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import Field, JsonValue, ValidationError
 
 from tocsin.core.cache import Cache
 from tocsin.core.errors import TocsinError, UsageError
-from tocsin.core.records import Record
+from tocsin.core.records import Abstention, Reason, Record
 from tocsin.models.spec import parse_model
 
 Stop = Literal["stop", "length", "refused", "too-long"]
@@ -49,6 +51,8 @@ class ChatRequest(Record):
 
     system: str
     user: str
+    response: str | None = None
+    """What an assistant answered to `user`; guard models that read a chat are then asked about both."""
     reply_schema: dict[str, JsonValue] | None = None
     """JSON schema of the reply, enforced by providers that can."""
     pass_number: int = 1
@@ -69,6 +73,41 @@ class ChatReply(Record):
     output_tokens: int = 0
     dollars: float | None = None
     """Price at the time of the call; None where no price is known."""
+
+
+def unusable(reply: ChatReply) -> Abstention | None:
+    """Why a reply holds no answer, as an abstention of whoever asked; None when it may hold one."""
+    if reply.stop == "stop":
+        return None
+    reason, detail = _UNUSABLE[reply.stop]
+    return Abstention(reason=reason, detail=detail)
+
+
+_UNUSABLE: Mapping[Stop, tuple[Reason, str]] = {
+    "refused": (Reason.REFUSED, "the provider or model refused to rate the item"),
+    "length": (Reason.UNPARSED, "the reply was cut at its longest length"),
+    "too-long": (Reason.TRUNCATED, "the question did not fit the model's context"),
+}
+
+
+class Usage(NamedTuple):
+    """What replies cost when they were bought; a replay costs nothing more."""
+
+    extra: dict[str, JsonValue]
+    """Number of replies, tokens, and the models that gave them."""
+    dollars: float | None
+
+
+def usage_of(replies: Sequence[ChatReply]) -> Usage:
+    """Tokens and price of replies."""
+    known = [reply.dollars for reply in replies if reply.dollars is not None]
+    extra: dict[str, JsonValue] = {
+        "replies": len(replies),
+        "input_tokens": sum(reply.input_tokens for reply in replies),
+        "output_tokens": sum(reply.output_tokens for reply in replies),
+        "models": [name for name, _ in Counter(reply.model for reply in replies).most_common()],
+    }
+    return Usage(extra, sum(known) if known else None)
 
 
 class ProviderFailure(TocsinError):  # noqa: N818 - an outage that becomes an abstention, not a mistake of the user
@@ -133,7 +172,9 @@ class Replaying:
 
     async def reply(self, request: ChatRequest) -> ChatReply:
         """The kept reply to an equal request, else a new one, which is then kept."""
-        key: JsonValue = {"version": 1, "model": self.identity, "request": request.model_dump(mode="json")}
+        # Left out where there is none, so that replies bought before it was known are still found.
+        asked = request.model_dump(mode="json", exclude={"response"} if request.response is None else None)
+        key: JsonValue = {"version": 1, "model": self.identity, "request": asked}
         # Equal requests at the same time are one purchase: of two replies only one would be replayed.
         name = self._cache.path(key).name
         lock = self._under_way.setdefault(name, asyncio.Lock())

@@ -72,13 +72,15 @@ class ProviderModel:
 
     async def reply(self, request: ChatRequest) -> ChatReply:
         """Ask the provider once, with its retries."""
-        from inspect_ai.model import ChatMessageSystem, ChatMessageUser
+        from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 
         if self._model is None:
             self._model = self._open()
         messages: list[ChatMessage] = [ChatMessageUser(content=request.user)]
         if request.system:
             messages.insert(0, ChatMessageSystem(content=request.system))
+        if request.response is not None:
+            messages.append(ChatMessageAssistant(content=request.response))
         try:
             output = await self._model.generate(messages, config=_response_format(request))
         except Exception as error:  # noqa: BLE001 - each provider package has errors of its own, and no common base

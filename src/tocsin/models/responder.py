@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import JsonValue
 
-from tocsin.core.errors import ModelError, UsageError
-from tocsin.core.records import Turn
+from tocsin.core.errors import UsageError
 from tocsin.models.background import map_in_order, run
 from tocsin.models.chat import (
     ChatModel,
@@ -26,6 +25,7 @@ from tocsin.models.chat import (
     Transport,
     open_chat_model,
 )
+from tocsin.models.framed import chat_pieces, framed_ids
 from tocsin.models.spec import parse_model
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ DEFAULT_BATCH = 8
 DEFAULT_TOKENS = 256
 """Longest reply; a default of ours, as arXiv 2502.05291 gives none."""
 _CLOSE_S = 10.0
-_MARK = "\ue000tocsin-turn-{}\ue001"
 
 
 class Responder(Protocol):
@@ -52,6 +51,11 @@ class Responder(Protocol):
     @property
     def identity(self) -> dict[str, JsonValue]:
         """Everything that decides a reply beside the request."""
+        ...
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same question gets the same reply, so that asking it again tells nothing."""
         ...
 
     def replies(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply | ProviderFailure]:
@@ -69,6 +73,8 @@ class Responder(Protocol):
 
 class ChatResponder:
     """A chat model as a `Responder`."""
+
+    is_repeatable = False
 
     def __init__(self, model: ChatModel, *, concurrency: int) -> None:
         self._model, self._concurrency = model, concurrency
@@ -104,6 +110,8 @@ class TorchResponder:
         settings: `max_tokens` is used; writing is greedy.
         batch_size: Requests of one batch.
     """
+
+    is_repeatable = True
 
     def __init__(
         self,
@@ -156,20 +164,10 @@ class TorchResponder:
 
     def _encoded(self, request: ChatRequest) -> list[int]:
         """The chat format's tokens are read as such, those spelt inside a request are not."""
-        texts = [request.user] if not request.system else [request.system, request.user]
-        roles = ["user"] if not request.system else ["system", "user"]
-        marks = [_MARK.format(index) for index in range(len(texts))]
-        frame = self._reader.render([Turn(role=r, text=m) for r, m in zip(roles, marks, strict=True)])
-        ids: list[int] = []
-        for text, mark in zip(texts, marks, strict=True):
-            before, found, frame = frame.partition(mark)
-            if not found:
-                message = (
-                    f"the chat template of {self.id} changes the text it is given, so it cannot be used."
-                )
-                raise ModelError(message)
-            ids += self._reader.encode(before).ids + self._reader.encode_untrusted(text).ids
-        return ids + self._reader.encode(frame).ids
+        turns = [("system", request.system), ("user", request.user), ("assistant", request.response)]
+        shown = [(role, text) for role, text in turns if text is not None and (text or role == "user")]
+        pieces = chat_pieces(self._reader, [role for role, _ in shown])
+        return framed_ids(self._reader, pieces, [text for _, text in shown])
 
     def _written(self, sequences: Sequence[Sequence[int]]) -> list[tuple[list[int], bool]]:
         if not sequences:

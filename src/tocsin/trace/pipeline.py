@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from tocsin.core.errors import InputError, UsageError
-from tocsin.trace.engine.engine import Engine, backend, write_sorted
+from tocsin.trace.engine.engine import Engine, backend, to_arrow, write_sorted
 from tocsin.trace.engine.relations import CLEANING, attributes, cleaned, dropped_counts, events
 from tocsin.trace.link.link import SIMILARITY, link
 from tocsin.trace.log.ingest import ingest
+from tocsin.trace.log.media_files import media_forms
 from tocsin.trace.log.schema import Columns
 from tocsin.trace.stages import Counts, Stages, write_whole
 
@@ -24,11 +25,16 @@ MIN_CELL = 5
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """How a log is traced. `min_cell` is k: counts under it are not exported."""
+    """How a log is traced.
+
+    `media` is the folder of the files that the media column names, None if it holds hashes. `min_cell` is k:
+    counts under it are not exported.
+    """
 
     columns: Columns = field(default_factory=Columns)
     rules: tuple[str, ...] = CLEANING
     similarity: float = SIMILARITY
+    media: Path | None = None
     engine: Engine = "duckdb"
     master: str = "local[2]"
     min_cell: int = MIN_CELL
@@ -41,6 +47,9 @@ class TraceOptions:
         if not 0 < self.similarity <= 1:
             message = f"expected a similarity in (0, 1], got {self.similarity}."
             raise UsageError(message)
+        if self.media is not None and not self.media.is_dir():
+            message = "expected a folder of media files."
+            raise InputError(message, path=self.media)
         if self.min_cell < 1:
             message = f"expected a smallest cell of 1 or more, got {self.min_cell}."
             raise UsageError(message)
@@ -75,6 +84,7 @@ def run_trace(log: Path, out: Path, options: TraceOptions) -> TraceResult:
     settings = asdict(options)
     for free in ("engine", "master", "min_cell"):
         del settings[free]
+    settings["media"] = None if options.media is None else str(options.media.resolve())
     identity: dict[str, JsonValue] = {
         "log": str(log.resolve()), "bytes": state.st_size, "modified": state.st_mtime_ns,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
@@ -85,7 +95,12 @@ def run_trace(log: Path, out: Path, options: TraceOptions) -> TraceResult:
     read = stages.path("read") / "messages.parquet"
     counts["clean"] = stages.run("clean", lambda part: _clean(read, part, options))
     kept = stages.path("clean") / "messages.parquet"
-    counts["link"] = stages.run("link", lambda part: _link(kept, part, options))
+    media = None
+    if options.media is not None:
+        folder = options.media
+        counts["media"] = stages.run("media", lambda part: _media(kept, part, folder))
+        media = stages.path("media") / "media.parquet"
+    counts["link"] = stages.run("link", lambda part: _link(kept, part, options, media))
     links = stages.path("link") / "links.parquet"
     counts["events"] = stages.run("events", lambda part: _events(kept, links, part, options))
     found = stages.path("events")
@@ -97,13 +112,34 @@ def run_trace(log: Path, out: Path, options: TraceOptions) -> TraceResult:
 def _clean(read: Path, part: Path, options: TraceOptions) -> Counts:
     with backend(options.engine, part, master=options.master) as connection:
         messages = connection.read_parquet(str(read))
-        dropped = connection.to_pyarrow(dropped_counts(messages, options.rules)).to_pylist()[0]
+        dropped = to_arrow(connection, dropped_counts(messages, options.rules)).to_pylist()[0]
         write_sorted(connection, cleaned(messages, options.rules), part / "messages.parquet")
     return {name: int(value or 0) for name, value in dropped.items()}
 
 
-def _link(kept: Path, part: Path, options: TraceOptions) -> Counts:
-    counts = link(kept, part / "links.parquet", similarity=options.similarity)
+def _media(kept: Path, part: Path, folder: Path) -> Counts:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    values = pc.unique(pq.read_table(kept, columns=["media"])["media"]).drop_null().to_pylist()
+    forms, counts = media_forms(values, folder)
+    table = pa.table(
+        {"media": list(forms), "form": list(forms.values())},
+        schema=pa.schema([("media", pa.string()), ("form", pa.string())]),
+    )
+    pq.write_table(table, part / "media.parquet")
+    return counts
+
+
+def _link(kept: Path, part: Path, options: TraceOptions, media: Path | None) -> Counts:
+    import pyarrow.parquet as pq
+
+    forms: dict[str, str] = {}
+    if media is not None:
+        table = pq.read_table(media)
+        forms = dict(zip(table["media"].to_pylist(), table["form"].to_pylist(), strict=True))
+    counts = link(kept, part / "links.parquet", similarity=options.similarity, media=forms)
     (part / "texts.u32").unlink()
     return counts
 

@@ -21,6 +21,7 @@ def run(
     column: tuple[str, ...] = (),
     keep: tuple[str, ...] = (),
     similarity: float = SIMILARITY,
+    media: Path | None = None,
     engine: Literal["duckdb", "spark"] = "duckdb",
     master: str = "local[2]",
     min_cell: int = 5,
@@ -33,13 +34,14 @@ def run(
         column: Name of a column, as ROLE=NAME, such as group=chat_id.
         keep: Cleaning rule to switch off: empty, short, greeting or ciphertext.
         similarity: Least Jaccard similarity of near-duplicate texts.
+        media: Folder of the files that the media column names; without it the column holds hashes.
         engine: What runs the relational steps.
         master: Address of the Spark master.
         min_cell: Counts under this are not exported.
     """
     unknown = tuple(rule for rule in keep if rule not in CLEANING)
     rules = tuple(rule for rule in CLEANING if rule not in keep) + unknown
-    options = TraceOptions(Columns.mapped(column), rules, similarity, engine, master, min_cell)
+    options = TraceOptions(Columns.mapped(column), rules, similarity, media, engine, master, min_cell)
     result = run_trace(messages, out, options)
     table = plain_table("stage", "count", "")
     for stage, counts in result.counts.items():

@@ -14,7 +14,6 @@ makes
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import NamedTuple
@@ -35,7 +34,7 @@ from tocsin.detect.policy.prompt import (
     table,
     user_message,
 )
-from tocsin.detect.policy.reply import ReplyError, parse_risks
+from tocsin.detect.policy.reply import parse_risks
 from tocsin.detect.policy.scoring import Outcome, Risks, judge, max_over_windows, mean_over_passes
 from tocsin.models.background import map_in_order, run
 from tocsin.models.chat import (
@@ -44,23 +43,19 @@ from tocsin.models.chat import (
     ChatRequest,
     ChatSettings,
     ProviderFailure,
-    Stop,
     Transport,
     open_chat_model,
+    unusable,
+    usage_of,
 )
 from tocsin.models.fence import local_secret
+from tocsin.models.json_reply import ReplyError
 
 NAME = "policy"
 VERSION = "1"
 CLOSE_SECONDS = 10.0
 THRESHOLD = 0.60
 """arXiv 2604.15415, figure 2: best F1 of the sweep on 500 labelled skills; strict."""
-
-UNUSABLE: Mapping[Stop, tuple[Reason, str]] = {
-    "refused": (Reason.REFUSED, "the provider or model refused to rate the item"),
-    "length": (Reason.UNPARSED, "the reply was cut at its longest length"),
-    "too-long": (Reason.TRUNCATED, "the question did not fit the model's context"),
-}
 
 
 class PolicySettings(Record):
@@ -182,9 +177,9 @@ class Policy:
                 # The provider has been tried several times already; asking again is for the next run.
                 return Abstention(reason=Reason.PROVIDER, detail=str(failure)), tuple(replies)
             replies.append(reply)
-            if reply.stop in UNUSABLE:
-                reason, detail = UNUSABLE[reply.stop]
-                problem = Abstention(reason=reason, detail=detail)
+            cut_short = unusable(reply)
+            if cut_short is not None:
+                problem = cut_short
                 if reply.stop == "too-long":
                     break
                 continue
@@ -195,7 +190,7 @@ class Policy:
         return problem, tuple(replies)
 
     def _verdict(self, item: Item, reading: Reading, asked: list[_Asked]) -> Verdict:
-        usage = _usage([reply for window in asked for reply in window.replies])
+        usage = usage_of([reply for window in asked for reply in window.replies])
         means = [
             None if window.problem is not None else mean_over_passes(window.passes, self._table.ids)
             for window in asked
@@ -272,23 +267,6 @@ class Policy:
                     for s in window.slices
                 ]
         return tuple(sorted(found, key=lambda evidence: -(evidence.score or 0)))
-
-
-class _Usage(NamedTuple):
-    extra: dict[str, JsonValue]
-    dollars: float | None
-
-
-def _usage(replies: list[ChatReply]) -> _Usage:
-    """Tokens and price of the replies when they were bought; a replay costs nothing more."""
-    known = [reply.dollars for reply in replies if reply.dollars is not None]
-    extra: dict[str, JsonValue] = {
-        "replies": len(replies),
-        "input_tokens": sum(reply.input_tokens for reply in replies),
-        "output_tokens": sum(reply.output_tokens for reply in replies),
-        "models": [name for name, _ in Counter(reply.model for reply in replies).most_common()],
-    }
-    return _Usage(extra, sum(known) if known else None)
 
 
 class _Options(PolicySettings, ChatSettings, Transport):

@@ -1,19 +1,19 @@
-"""From pairs of copies to items: union of pairs, a guard against chaining, one number per message."""
+"""From pairs of copies to items: union of pairs, and a guard against chaining."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.trace.link.minhash import Codes, Offsets, Pairs, jaccard
+from tocsin.trace.link.minhash import Pairs
 
-GUARD = 0.25
-"""Least Jaccard similarity of a text to the text of its item that has the most links."""
 _ROUNDS = 8
 
 
 def components(pairs: Pairs, texts: int) -> NDArray[np.int64]:
-    """Item of every text: the lowest text number that its pairs reach."""
+    """Item of each text (or medium): the lowest number that its pairs reach."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -26,14 +26,21 @@ def components(pairs: Pairs, texts: int) -> NDArray[np.int64]:
     return item
 
 
-def guarded(pairs: Pairs, texts: int, codes: Codes, offsets: Offsets) -> tuple[NDArray[np.int64], int]:
-    """Items, and how many texts were cut from an item whose centre they do not resemble.
+def guarded(
+    pairs: Pairs, texts: int, is_far: Callable[[Pairs], NDArray[np.bool_]]
+) -> tuple[NDArray[np.int64], int]:
+    """Items, and how many texts (or media) were cut from an item whose centre they do not resemble.
 
     Two texts that share nothing can be joined by a chain of edits. The centre of an item is its text with
-    most links; texts under `GUARD` to it lose their links to those that stay, and are joined anew.
+    most links; texts that are far from it lose their links to those that stay, and are joined anew.
+
+    Args:
+        pairs: Links.
+        texts: How many there are.
+        is_far: Whether the two of each pair do not resemble each other at all.
     """
     cut = 0
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if len(pairs) else 0):
         items = components(pairs, texts)
         degree = np.bincount(pairs.ravel(), minlength=texts)
         order = np.lexsort((np.arange(texts), -degree, items))
@@ -44,7 +51,7 @@ def guarded(pairs: Pairs, texts: int, codes: Codes, offsets: Offsets) -> tuple[N
         member = np.flatnonzero((degree > 0) & (mine != np.arange(texts)))
         against = np.stack((np.minimum(member, mine[member]), np.maximum(member, mine[member])), axis=1)
         far = np.zeros(texts, bool)
-        far[member[jaccard(codes, offsets, against) < GUARD]] = True
+        far[member[is_far(against)]] = True
         if not far.any():
             break
         cut += int(far.sum())

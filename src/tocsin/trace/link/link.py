@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.trace.link.clusters import components, guarded
+from tocsin.trace.link.media import MediaStore
 from tocsin.trace.link.minhash import (
     BANDS,
     BINS,
@@ -30,6 +31,8 @@ SHORT = 60
 """Texts of fewer characters, as compared, have a rule of their own."""
 SIMILARITY = 0.45
 """Least Jaccard similarity of 5-character shingles. One edited character in 20 leaves about 0.6."""
+GUARD = 0.25
+"""Least Jaccard similarity of a text to the text of its item that has the most links."""
 _BATCH = 50_000
 
 
@@ -99,25 +102,38 @@ def near_pairs(codes: Codes, offsets: Offsets, similarity: float) -> Pairs:
     return long[kept]
 
 
-def link(cleaned: Path, target: Path, *, similarity: float = SIMILARITY) -> dict[str, int]:
+def link(
+    cleaned: Path,
+    target: Path,
+    *,
+    similarity: float = SIMILARITY,
+    media: Mapping[str, str] | None = None,
+) -> dict[str, int]:
     """Write `row, item` for every message of `cleaned`, and return counts.
 
-    Items of chats come from texts; items of images and videos from equal media hashes, or captions where a
-    row has none. Modalities never share an item.
+    Items of chats come from texts, items of images and videos from their media (`MediaStore`). Modalities
+    never share an item.
+
+    Args:
+        cleaned: Cleaned messages.
+        target: Parquet file to write.
+        similarity: Least Jaccard similarity of long texts.
+        media: What stands for a value of the media column, where that was found out from files.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     store = TextStore(target.with_name("texts.u32"))
-    media_numbers: dict[tuple[str, str], int] = {}
+    pictures, forms = MediaStore(), media or {}
     rows, texts_of = [], []
-    for numbers, modalities, texts, media in _batches(cleaned):
+    for numbers, modalities, texts, values in _batches(cleaned):
         is_chat = np.array([word == "chat" for word in modalities], bool)
         assigned = np.empty(len(numbers), np.int64)
         assigned[is_chat] = store.add([text or "" for text, chat in zip(texts, is_chat, strict=True) if chat])
         for place in np.flatnonzero(~is_chat):
-            key = (str(modalities[place]), media[place] or f"caption\0{texts[place]}")
-            assigned[place] = -1 - media_numbers.setdefault(key, len(media_numbers))
+            value = values[place]
+            value = None if value is None else forms.get(value, value)
+            assigned[place] = -1 - pictures.add(str(modalities[place]), value, texts[place])
         rows.append(numbers)
         texts_of.append(assigned)
     codes, offsets = store.finish()
@@ -130,12 +146,14 @@ def link(cleaned: Path, target: Path, *, similarity: float = SIMILARITY) -> dict
     }
     edited = np.array(short_pairs(short), np.int64).reshape(-1, 2)
     # The guard compares shingles, which says little of short texts: they are joined apart.
-    items, cut = guarded(near, n_texts, codes, offsets)
+    items, cut = guarded(near, n_texts, lambda pairs: jaccard(codes, offsets, pairs) < GUARD)
     short_items = components(edited, n_texts)
     items = np.where(lengths < SHORT, short_items, items) if n_texts else items
     number = np.concatenate(texts_of)
     chat = number >= 0
-    item = np.where(chat, 0, n_texts - 1 - number)
+    linked = pictures.link()
+    item = np.zeros(len(number), np.int64)
+    item[~chat] = n_texts + linked.items[-1 - number[~chat]]
     item[chat] = items[number[chat]]
     pq.write_table(pa.table({"row": np.concatenate(rows), "item": item}), target)
     return {
@@ -143,5 +161,8 @@ def link(cleaned: Path, target: Path, *, similarity: float = SIMILARITY) -> dict
         "near-duplicate pairs": len(near),
         "short pairs one edit apart": len(edited),
         "texts cut by the chaining guard": cut,
+        "distinct media": len(linked.items),
+        "pairs of media that look alike": linked.pairs,
+        "media cut by the chaining guard": linked.cut,
         "items": len(np.unique(item)),
     }

@@ -113,7 +113,7 @@ def _load(database: duckdb.DuckDBPyConnection, log: Path, source: str, columns: 
         message = f"expected the columns {', '.join(missing)}. Name others with --column ROLE=NAME."
         raise InputError(message, path=log)
 
-    def text_of(role: str, default: str = "NULL") -> str:
+    def text_of(role: str, default: str = "CAST(NULL AS VARCHAR)") -> str:
         name = getattr(columns, role)
         return f"CAST({named(name)} AS VARCHAR)" if name in found else default
 

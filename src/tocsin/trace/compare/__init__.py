@@ -1,0 +1,1 @@
+"""Do cascades of one kind go further than those of another?"""

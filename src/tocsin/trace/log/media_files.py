@@ -1,0 +1,121 @@
+"""Hashes of picture and clip files that a log names.
+
+Files are untrusted: a path must lie inside the named folder, decoding is bounded in pixels and frames, only
+common formats are read, and a file that cannot be read as a picture is known by the hash of its bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tocsin.core.errors import MissingExtraError
+from tocsin.trace.link.pdq import pdq_hash
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MAX_PIXELS = 50_000_000
+MAX_FRAMES = 600
+"""Of a moving picture; later ones are not read."""
+FRAME_MS = 1000.0
+"""One frame a second is hashed, as vPDQ does."""
+SIDE = 512
+"""Larger pictures are scaled down to this, as the reference program does."""
+_CHUNK = 1 << 20
+
+
+def media_forms(
+    values: Iterable[str], folder: Path, *, progress: Callable[[int], None] = lambda _done: None
+) -> tuple[dict[str, str], dict[str, int]]:
+    """What stands for each value of the media column that names a file, and counts.
+
+    A picture gets its PDQ hash with its quality, a moving picture the hashes of its frames, any other file
+    `file:` and the hash of its bytes. Values that name no file inside the folder are left as they are.
+
+    Args:
+        values: Distinct values.
+        folder: What paths are relative to.
+        progress: Told how many are done.
+
+    Raises:
+        MissingExtraError: Without Pillow.
+    """
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(extra="vision", purpose="Hashing pictures") from error
+    root = folder.resolve()
+    forms: dict[str, str] = {}
+    counts = {"pictures": 0, "moving pictures": 0, "other files": 0, "values without a file": 0}
+    for done, value in enumerate(values, start=1):
+        progress(done)
+        path = _inside(root, value)
+        if path is None:
+            counts["values without a file"] += 1
+            continue
+        hashes = _picture(path)
+        if hashes:
+            forms[value] = " ".join(hashes)
+            counts["pictures" if len(hashes) == 1 else "moving pictures"] += 1
+        else:
+            forms[value] = f"file:{_digest(path)}"
+            counts["other files"] += 1
+    return forms, counts
+
+
+def _inside(root: Path, value: str) -> Path | None:
+    try:
+        path = (root / value).resolve()
+        return path if path.is_file() and path.is_relative_to(root) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _picture(path: Path) -> list[str]:
+    """Hash of a picture, or of one frame a second of a moving one; empty if it cannot be decoded."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    return []
+                return _frames(image)
+    except Exception:  # noqa: BLE001 - a decoder may fail in any way on a file from outside
+        return []
+
+
+def _frames(image: Image) -> list[str]:
+    found, due, now = [], 0.0, 0.0
+    for number in range(min(getattr(image, "n_frames", 1), MAX_FRAMES)):
+        image.seek(number)
+        if now >= due:
+            found.append(_hash(image))
+            due = now + FRAME_MS
+        now += float(image.info.get("duration") or 0)
+    return found
+
+
+def _hash(image: Image) -> str:
+    shown = image.convert("RGB")
+    if max(shown.size) > SIDE:
+        shown = shown.resize((SIDE, SIDE))
+    colours = np.asarray(shown, np.float32)
+    digits, quality = pdq_hash(colours @ np.array([0.299, 0.587, 0.114], np.float32))
+    return f"{digits.tobytes().hex()}@{quality}"
