@@ -85,7 +85,7 @@ def _curves(position: str, found: list[LayerMeasures]) -> list[Figure | Table]:
         return Curve(name, [(each.row, _float(getattr(each, key))) for each in found])
 
     floor = Curve(
-        "halves of the base's prompts (mean, 5 % quantile to 1)",
+        "F1 floor: halves of the base, from 5 %",
         [(each.row, _float(each.floor)) for each in found],
         [(_float(each.floor_low), 1.0) for each in found],
     )

@@ -232,7 +232,7 @@ def _ability(study: AuditStudy) -> Section:
 
     def row(d: Drift) -> Row:
         return [
-            d.name, d.n_tokens, cell(d.kl), cell(d.agreement), cell(d.rouge_l), cell(d.length),
+            d.name, d.n_tokens, cell(d.kl, 4), cell(d.agreement), cell(d.rouge_l), cell(d.length),
             cell(d.refused_change),
         ]  # fmt: skip
 
@@ -241,8 +241,8 @@ def _ability(study: AuditStudy) -> Section:
         ["whole reply right, suspect", cell(a.suspect_exact)],
         ["change", cell(a.exact_change)],
         ["McNemar's p", a.mcnemar_p],
-        ["change of right tokens", cell(a.tokens_change)],
-        ["rise of loss, nats per token", cell(a.loss_change)],
+        ["change of right tokens", cell(a.tokens_change, 3)],
+        ["rise of loss, nats per token", cell(a.loss_change, 3)],
     ]
     index = study.drift.index
     text = (
@@ -321,11 +321,11 @@ def _repairs(study: AuditStudy) -> Section:
     )  # fmt: skip
 
 
-def cell(found: Estimate) -> Ranged | float | None:
+def cell(found: Estimate, digits: int = 2) -> Ranged | float | None:
     """A number with its interval where it has one."""
     if found.value is None or found.low is None or found.high is None:
         return found.value
-    return Ranged(found.value, found.low, found.high)
+    return Ranged(found.value, found.low, found.high, digits)
 
 
 def shown(found: Estimate) -> str:
