@@ -22,6 +22,7 @@ _LIMITS = (
         "Replies are short, greedy and judged by one judge. Whether a safe response is on topic was not "
         "judged, and embeddings of replies were not compared."
     ),
+    "A resampled interval has no width where all outcomes are alike, which is no certainty.",
     "Suspects at different strengths of attack differ in dose as well as in route; compare like with like.",
     "Nothing was written: every repair was tried in memory and taken back.",
 )

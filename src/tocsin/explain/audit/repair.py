@@ -138,5 +138,6 @@ def _patch_backs(suspect: Speaker, deltas: Sequence[MatrixDelta]) -> list[Plan]:
             inside = [names[id(p)] for block in blocks[first : first + width] for p in block.parameters()]
             chosen = tuple(name for name in inside if name in changed)
             if chosen:
-                found.append(Plan("patch-back", f"blocks {first + 1} to {first + width}", matrices=chosen))
+                where = f"block {first + 1}" if width == 1 else f"blocks {first + 1} to {first + width}"
+                found.append(Plan("patch-back", where, matrices=chosen))
     return found
