@@ -124,7 +124,14 @@ def _write_backs(deltas: Sequence[MatrixDelta]) -> list[Plan]:
         changed, key=lambda d: (-(d.first_energy or 0.0) * (d.alignment or 0.0), -d.relative_norm, d.matrix)
     )
     sizes = sorted({max(1, round(share * len(ordered))) for share in SHARES} if ordered else ())
-    return [Plan("write-back", f"{n} matrices", matrices=tuple(d.matrix for d in ordered[:n])) for n in sizes]
+    return [
+        Plan(
+            "write-back",
+            "1 matrix" if n == 1 else f"{n} matrices",
+            matrices=tuple(d.matrix for d in ordered[:n]),
+        )
+        for n in sizes
+    ]
 
 
 def _patch_backs(suspect: Speaker, deltas: Sequence[MatrixDelta]) -> list[Plan]:
