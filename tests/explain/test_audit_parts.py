@@ -24,6 +24,7 @@ from tocsin.explain.audit.speaking import Speaker
 from tocsin.explain.audit.summaries import drift_stage
 from tocsin.explain.audit.tuning import TuningSettings, lora_tuned
 from tocsin.explain.audit.wording import MARKER, english, parse_assessment
+from tocsin.internals.steering import Steering, next_token_logs
 from tocsin.internals.weight_swap import swapped
 from tocsin.internals.weights_digest import weights_digest
 from tocsin.judges.item_sums import Estimate
@@ -137,6 +138,18 @@ def test_a_reply_that_the_model_would_give_itself_is_exact() -> None:
     assert found["loss"][0] < found["loss"][1]
     assert found["exact"][1] == 0.0
     assert 0.0 <= found["tokens"][1] < 1.0
+
+
+def test_ability_under_steering_is_that_of_steered_writing() -> None:
+    model = tiny_local()
+    prompt, reply = "Why is the sky blue?", "The"
+    vector = np.random.default_rng(0).normal(size=model.width).astype(np.float32)
+    steering = Steering(2, vector, 1.5)
+    (token,) = model.encode_untrusted(reply).ids
+    logs = next_token_logs(model, [Speaker(model).ids(prompt)], steering=steering)[0]
+    found = capability(model, [(prompt, reply)], steering=steering)["loss"][0]
+    assert found == pytest.approx(-float(logs[token]), abs=1e-4)
+    assert found != pytest.approx(capability(model, [(prompt, reply)])["loss"][0], abs=1e-3)
 
 
 def test_other_weights_for_a_while_and_the_old_bits_after() -> None:
