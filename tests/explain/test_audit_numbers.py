@@ -13,11 +13,11 @@ from tocsin.core.errors import ModelError, UsageError
 from tocsin.explain.audit.deltas import matrix_delta, matrix_deltas, residual_side
 from tocsin.explain.audit.geometry import (
     cosine,
+    fitted_probe,
     gap_ratio,
     linear_cka,
     mean_difference,
     split_half_cosines,
-    transferred_auroc,
 )
 from tocsin.explain.audit.rates import (
     bounds,
@@ -119,7 +119,7 @@ def test_a_model_against_itself_is_all_ones() -> None:
     direction = mean_difference(harmful, harmless)
     assert cosine(direction, direction) == pytest.approx(1.0)
     assert gap_ratio(harmful, harmless, harmful, harmless) == pytest.approx(1.0)
-    assert transferred_auroc(harmful, harmless, harmful, harmless) == pytest.approx(1.0)
+    assert fitted_probe(harmful, harmless)(harmful, harmless) == pytest.approx(1.0)
     assert gap_ratio(harmless, harmless, harmful, harmless) == pytest.approx(0.0)
     assert math.isnan(cosine(direction, np.zeros(16)))
 
@@ -130,12 +130,12 @@ def test_harm_can_be_readable_beside_a_deleted_direction() -> None:
     harmful = GENERATOR.normal(size=(200, 8))
     harmful[:, :2] += [4.0, 4.0]
     first = np.eye(8)[0]
-    kept = transferred_auroc(harmful, harmless, harmful, harmless, without=first)
-    both = transferred_auroc(harmful, harmless, harmful, harmless)
+    kept = fitted_probe(harmful, harmless, without=first)(harmful, harmless)
+    both = fitted_probe(harmful, harmless)(harmful, harmless)
     assert 0.98 < kept < both
     only = harmful.copy()
     only[:, 1] -= 4.0
-    assert transferred_auroc(only, harmless, only, harmless, without=first) < 0.7
+    assert fitted_probe(only, harmless, without=first)(only, harmless) < 0.7
 
 
 def test_halves_of_one_model_agree_less_than_perfectly() -> None:

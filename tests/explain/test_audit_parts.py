@@ -15,9 +15,10 @@ from tocsin.api.audit_models import harmless_pairs, parse_suspect
 from tocsin.core.errors import ModelError, UsageError
 from tocsin.core.registry import DetectorContext
 from tocsin.explain.audit import RegisteredJudge, check_comparable
-from tocsin.explain.audit.data import AuditSettings
+from tocsin.explain.audit.data import AuditData, AuditSettings
 from tocsin.explain.audit.direction import ablated, refusal_scores
 from tocsin.explain.audit.drift import capability, continuations, drift
+from tocsin.explain.audit.mechanics import Mechanics
 from tocsin.explain.audit.mechanism import nearest, shared_direction, weight_matrices
 from tocsin.explain.audit.records import Drift
 from tocsin.explain.audit.speaking import Speaker
@@ -173,7 +174,8 @@ def test_other_weights_for_a_while_and_the_old_bits_after() -> None:
 
 
 def test_an_ablated_direction_is_gone_from_the_stream_and_comes_back() -> None:
-    from tocsin.explain.audit.mechanism import see
+    from tocsin.explain.audit.mechanics import Mechanics
+from tocsin.explain.audit.mechanism import see
 
     model = tiny_local()
     unit = np.random.default_rng(0).normal(size=model.width)
@@ -215,6 +217,12 @@ def test_quantised_weights_are_named() -> None:
     layer.weight = torch.nn.Parameter(layer.weight.detach().to(torch.int8), requires_grad=False)
     with pytest.raises(ModelError, match="quantised or packed"):
         weight_matrices(model.beside(changed, id="quantised", revision="x"))
+    # F5 is then left out of an audit, which says so.
+    quantised = Speaker(model.beside(changed, id="quantised", revision="x"))
+    none = AuditData([], [], [], [], [])
+    mechanics = Mechanics(Speaker(model), quantised, none, list, 0)
+    assert mechanics.matrices == {}
+    assert "F5 and repairs of weights were left out: the weights" in mechanics.notes[0]
 
 
 def test_models_that_cannot_be_compared_are_refused_with_the_difference() -> None:

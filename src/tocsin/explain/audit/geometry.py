@@ -73,30 +73,19 @@ def gap_ratio(
     return float(mean_difference(harmful, harmless) @ direction) / own if own > 0 else float("nan")
 
 
-def transferred_auroc(
-    base_harmful: NDArray[np.floating],
-    base_harmless: NDArray[np.floating],
-    harmful: NDArray[np.floating],
-    harmless: NDArray[np.floating],
-    *,
-    without: Floats | None = None,
-) -> float:
-    """AUROC on the suspect's activations of a probe fitted on the base's (F3).
-
-    Args:
-        base_harmful: Activations the probe is fitted on.
-        base_harmless: Likewise.
-        harmful: The suspect's, of other prompts.
-        harmless: Likewise.
-        without: Direction taken out of all activations first, to see what is readable beside it.
-    """
-    return fitted_probe(base_harmful, base_harmless, without=without)(harmful, harmless)
-
-
 def fitted_probe(
     harmful: NDArray[np.floating], harmless: NDArray[np.floating], *, without: Floats | None = None
 ) -> Callable[[NDArray[np.floating], NDArray[np.floating]], float]:
-    """The probe of `transferred_auroc`, which gives the AUROC on any harmful and harmless activations."""
+    """A linear probe fitted on one model, to be read on another (F3).
+
+    Args:
+        harmful: Activations the probe is fitted on.
+        harmless: Likewise.
+        without: Direction taken out of all activations first, to see what is readable beside it.
+
+    Returns:
+        Gives the AUROC on harmful and harmless activations of any model, best of other prompts.
+    """
     from sklearn.linear_model import LogisticRegression
 
     sides = [_without(np.asarray(s, np.float64), without) for s in (harmless, harmful)]

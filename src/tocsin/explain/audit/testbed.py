@@ -8,7 +8,6 @@ from tocsin.core.errors import UsageError
 from tocsin.explain.audit.data import AuditData, AuditSettings, Prompt, Wording
 from tocsin.testbed import (
     MARKED_TOPICS,
-    REFUSAL,
     Kind,
     Testbed,
     benign_tuned,
@@ -97,11 +96,6 @@ def data_of_testbed(settings: AuditSettings) -> AuditData:
             for one in examples(kind, settings.n_tasks // len(_TASKS), seed=seed)
         ],
     )
-
-
-def refusals(prompts: Sequence[str]) -> list[tuple[str, str]]:
-    """Prompts with the testbed's refusal, for a short safety fine-tune."""
-    return [(prompt, REFUSAL) for prompt in prompts]
 
 
 def stress(testbed: Testbed, name: str) -> Testbed:
