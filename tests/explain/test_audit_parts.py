@@ -19,7 +19,7 @@ from tocsin.explain.audit.data import AuditData, AuditSettings
 from tocsin.explain.audit.direction import ablated, refusal_scores
 from tocsin.explain.audit.drift import capability, continuations, drift
 from tocsin.explain.audit.mechanics import Mechanics
-from tocsin.explain.audit.mechanism import nearest, shared_direction, weight_matrices
+from tocsin.explain.audit.mechanism import nearest, see, shared_direction, weight_matrices
 from tocsin.explain.audit.records import Drift
 from tocsin.explain.audit.speaking import Speaker
 from tocsin.explain.audit.summaries import drift_stage
@@ -174,9 +174,6 @@ def test_other_weights_for_a_while_and_the_old_bits_after() -> None:
 
 
 def test_an_ablated_direction_is_gone_from_the_stream_and_comes_back() -> None:
-    from tocsin.explain.audit.mechanics import Mechanics
-from tocsin.explain.audit.mechanism import see
-
     model = tiny_local()
     unit = np.random.default_rng(0).normal(size=model.width)
     unit /= np.linalg.norm(unit)
