@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from made_pictures import clouds, made
-from tocsin.api.trace import TraceOptions, run_trace
 from tocsin.core.errors import InputError
 from tocsin.trace.link.hamming import MAX_DISTANCE, distances, near_hashes
 from tocsin.trace.link.media import MediaStore, frame_hashes
 from tocsin.trace.link.pdq import from_hex, pdq_hash
 from tocsin.trace.log.media_files import media_forms
+from tocsin.trace.pipeline import TraceOptions, run_trace
 
 LUMA = np.array([0.299, 0.587, 0.114])
 # Hashes and qualities that the reference (pdqhash 0.2.8, Meta's C++) gives for `made(seed, rows, columns)`.

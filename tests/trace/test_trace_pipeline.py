@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,13 @@ pytest.importorskip("ibis")
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
+from tocsin.api.trace import trace_log  # noqa: E402
+from tocsin.cli import main  # noqa: E402
 from tocsin.core.errors import InputError, RunError, UsageError  # noqa: E402
 from tocsin.trace.log.schema import Columns  # noqa: E402
 from tocsin.trace.pipeline import TraceOptions, run_trace  # noqa: E402
 from tocsin.trace.simulate import Simulation, simulate  # noqa: E402
+from tocsin.trace.spread.records import SpreadStudy  # noqa: E402
 from tocsin.trace.stages import Stages  # noqa: E402
 
 STORY = "The bakery on the corner will open again on Monday at seven with fresh rolls for all"
@@ -119,25 +123,111 @@ def test_columns_are_mapped_by_role(tmp_path: Path) -> None:
 
 
 def test_nothing_exported_holds_a_raw_id_or_text(tmp_path: Path) -> None:
-    simulate(Simulation(400, 20, seed=3), tmp_path / "log")
-    log = tmp_path / "log/messages.parquet"
-    result = run_trace(log, tmp_path / "out", TraceOptions())
+    simulate(Simulation(1500, 40, seed=3), tmp_path / "log")
+    log, out = tmp_path / "log/messages.parquet", tmp_path / "out"
+    result = trace_log(log, out, TraceOptions(rules=("netinf", "star", "membership")))
     raw = pq.read_table(log).to_pylist()
-    private = tmp_path / "out/private"
+    private = out / "private"
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
-    exported = [
-        path for path in (tmp_path / "out").rglob("*") if path.is_file() and private not in path.parents
-    ]
-    assert exported == [result.summary]
-    content = result.summary.read_text("utf-8")
+    exported = {path for path in out.rglob("*") if path.is_file() and private not in path.parents}
+    assert {path.name for path in exported} == {
+        "result.json", "report.html", "cascades.parquet", "trees.parquet", "network.parquet",
+        "network.graphml",
+    }  # fmt: skip
+    shown = ""
+    for path in exported:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            assert not set(table.column_names) & {"text", "author", "message", "row", "item"}
+            shown += json.dumps(table.to_pylist())
+            shown += str(table.schema.metadata)
+        else:
+            shown += path.read_text("utf-8")
     for message in raw:
+        # Short numbers such as "m000000001" could not occur by chance in the digits of a hash.
         for column in ("message_id", "group_id", "author", "text"):
-            assert message[column] not in content
+            assert json.dumps(message[column])[1:-1] not in shown
+            assert message[column] not in shown
     # Raw ids are hashed on load: not even the private part holds them.
     nodes = set(pq.read_table(result.events)["node"].to_pylist())
     assert not nodes & {message["group_id"] for message in raw}
-    cells = json.loads(content)["cascades"]
-    assert all(cell["cascades"] is None or cell["cascades"] >= 5 for cell in cells)
+
+
+def test_small_cells_are_suppressed_everywhere(tmp_path: Path) -> None:
+    simulate(Simulation(1500, 40, seed=3), tmp_path / "log")
+    log = tmp_path / "log/messages.parquet"
+    study = run_trace(log, tmp_path / "out", TraceOptions(min_cell=60)).study
+    everything = run_trace(log, tmp_path / "all", TraceOptions(min_cell=1)).study
+    assert min(n for n in everything.labels.values() if n is not None) < 60
+    assert all(n is not None and n >= 60 for n in study.labels.values())
+    assert all(row.n >= 60 for row in study.means)
+    assert all(one.n_first is None or one.n_first in range(1) or one.n_first >= 60 for one in study.contrasts)
+    assert any(one.reason.startswith("not shown") and one.ranks_p is None for one in study.contrasts)
+    for tail in study.tails:
+        assert all(share * tail.n >= 60 - 1e-6 for share in tail.shares)
+    assert study.top == ()
+    shown = [value for found in study.stages.values() for value in found.values()]
+    assert all(value is None or value == 0 or value >= 60 for value in shown)
+    for span in study.timeline:
+        assert all(value is None or value == 0 or value >= 60 for value in span.events.values())
+    exported = pq.read_table(tmp_path / "all/export/cascades.parquet")
+    assert len(exported) == everything.cascades
+    assert len(pq.read_table(tmp_path / "out/export/cascades.parquet")) == 0
+
+
+def test_the_network_is_graphml_that_networkx_reads(tmp_path: Path) -> None:
+    import networkx
+
+    simulate(Simulation(3000, 30, seed=8), tmp_path / "log")
+    result = run_trace(tmp_path / "log/messages.parquet", tmp_path / "out", TraceOptions(min_cell=2))
+    graph = networkx.read_graphml(result.exported / "network.graphml")
+    edges = pq.read_table(result.exported / "network.parquet").to_pylist()
+    assert graph.is_directed()
+    assert graph.number_of_edges() == len(edges) > 0
+    for edge in edges:
+        assert graph.edges[edge["source"], edge["target"]]["support"] == edge["support"]
+
+
+def test_a_detector_labels_what_has_no_label(tmp_path: Path) -> None:
+    # Words of their own for each item, so that no two resemble each other.
+    stories = [" ".join(chr(97 + i) * n for n in range(3, 15)) for i in range(12)]
+    rows = [
+        row(2 * i + j, group, 10 * i + j, story + (" heron" if i >= 6 else ""))
+        for i, story in enumerate(stories)
+        for j, group in enumerate("ab")
+    ]
+    rows[0]["label"] = "rumour"
+    log = write_log(tmp_path / "log.jsonl", rows)
+
+    def has_heron(texts: Iterable[str]) -> Iterator[bool | None]:
+        for text in texts:
+            yield None if text.startswith("hhh ") else "heron" in text
+
+    options = TraceOptions(labeller="heron", min_cell=1, similarity=0.9)
+    result = run_trace(log, tmp_path / "out", options, labeller=has_heron)
+    assert result.counts["label"] == {"judged": 11, "flagged": 5, "abstained": 1}
+    assert result.study.labels == {"harmful": 5, "other": 6, "rumour": 1}
+    with pytest.raises(RunError, match="another log or other options"):
+        run_trace(log, tmp_path / "out", TraceOptions(min_cell=1, similarity=0.9))
+
+
+def test_the_command_writes_a_page_and_hides_texts_until_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate(Simulation(800, 30, seed=3), tmp_path / "log")
+    words = ["trace", "run", str(tmp_path / "log/messages.parquet"), "--out", str(tmp_path / "out"), "--json"]
+    assert main(words) == 0
+    found = SpreadStudy.model_validate_json(capsys.readouterr().out)
+    assert found == SpreadStudy.model_validate_json((tmp_path / "out/result.json").read_text("utf-8"))
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "The range over rules" in page
+    assert "<details>" not in page
+    assert main([*words, "--include-text"]) == 0
+    capsys.readouterr()
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "Show the texts, which may be harmful" in page
+    for bad in (["--share", "0"], ["--rule", "netinf", "--rule", "netinf"], ["--similarity", "2"]):
+        assert main([*words[:3], "--out", str(tmp_path / "bad"), *bad]) == 2
 
 
 def test_a_full_disk_is_named_and_the_stage_is_worked_again(tmp_path: Path) -> None:
@@ -160,7 +250,7 @@ def test_a_folder_of_another_log_is_refused(tmp_path: Path) -> None:
         Stages(tmp_path / "out", {"log": "y"})
 
 
-@pytest.mark.parametrize("stage", ["read", "clean", "link", "events"])
+@pytest.mark.parametrize("stage", ["read", "clean", "link", "events", "reconstruct", "study", "export"])
 def test_killed_in_a_stage_it_goes_on_there(tmp_path: Path, stage: str) -> None:
     simulate(Simulation(300, 20, seed=4), tmp_path / "log")
     log, out = tmp_path / "log/messages.parquet", tmp_path / "out"
@@ -171,7 +261,8 @@ def test_killed_in_a_stage_it_goes_on_there(tmp_path: Path, stage: str) -> None:
         "def run(self, name, work):\n"
         f"    return real(self, name, (lambda part: time.sleep(60)) if name == {stage!r} else work)\n"
         "stages.Stages.run = run\n"
-        "pipeline.run_trace(Path(sys.argv[1]), Path(sys.argv[2]), pipeline.TraceOptions())\n"
+        "options = pipeline.TraceOptions(rules=('nearest',))\n"
+        "pipeline.run_trace(Path(sys.argv[1]), Path(sys.argv[2]), options)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", program, str(log), str(out)])
     part = out / "private" / f"{stage}.part"
@@ -182,8 +273,9 @@ def test_killed_in_a_stage_it_goes_on_there(tmp_path: Path, stage: str) -> None:
     child.wait()
     assert part.exists()
     done = {path: path.stat().st_mtime_ns for path in (out / "private").glob("*.json")}
-    resumed = run_trace(log, out, TraceOptions())
+    resumed = run_trace(log, out, TraceOptions(rules=("nearest",)))
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
-    whole = run_trace(log, tmp_path / "whole", TraceOptions())
+    whole = run_trace(log, tmp_path / "whole", TraceOptions(rules=("nearest",)))
     assert pq.read_table(resumed.events).equals(pq.read_table(whole.events))
     assert resumed.counts == whole.counts
+    assert resumed.study == whole.study

@@ -24,6 +24,14 @@ tocsin explain directions --model testbed
 
 Four buckets of prompts, scores by layer, steering at single layers and the reply-inversion task
 (arXiv 2507.11878). The model's weights stay as they are.""",
+    "mediation": """Measure through which layers, modules, heads, neurons and tokens harm acts on the reply.
+
+```text
+tocsin explain mediation
+tocsin explain mediation --harmful harmful.csv --harmless harmless.csv --fast
+```
+
+Holds parts of one run at their values in another, in both directions (arXiv 2604.11663).""",
     "weights": """Find the few weights a model needs for harmful responses, and what else they do.
 
 ```text

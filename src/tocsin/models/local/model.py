@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import JsonValue
 
 from tocsin.core.errors import ModelError
 from tocsin.core.records import Turn
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 TOKENS_PER_BATCH = 2048
 MAX_PREFIXES = 8
-_PLAIN_ATTENTION = {"full_attention", "sliding_attention"}
+_PLAIN_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 KeyValue = tuple["Tensor", "Tensor"]
 Padding = Literal["left", "right"]
@@ -68,8 +69,11 @@ class LocalModel:
                 "blocks."
             )
             raise ModelError(message)
-        # A sliding window is counted in slots, so padding between a prefix and its sequence would shift it.
-        self._reuses_prefix = padding == "right" or kinds == {"full_attention"}
+        # A sliding window is counted in slots, so padding between a prefix and its sequence would shift it;
+        # chunks begin at the start of a sequence, so a prefix apart would shift them.
+        self._reuses_prefix = kinds == {"full_attention"} or (
+            padding == "right" and "chunked_attention" not in kinds
+        )
         self._takes_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
         self._tokenizer = tokenizer
         self._template = template
@@ -83,6 +87,11 @@ class LocalModel:
         self.context = int(getattr(config, "max_position_embeddings", None) or _UNLIMITED)
         self.template_hash = template.hash if template else "none"
         self.raw_prefix = tokenizer.raw_prefix
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the model ships a chat template."""
+        return self._template is not None
 
     def encode(self, text: str) -> Encoded:
         """Tokens of a rendered template."""
@@ -123,15 +132,21 @@ class LocalModel:
                 return tuple(found) if isinstance(found, list | tuple) else (int(found),)
         return ()
 
-    def render(self, turns: Sequence[Turn], *, generation_prompt: bool = True) -> str:
-        """The chat template applied to turns.
+    def render(
+        self,
+        turns: Sequence[Turn],
+        *,
+        generation_prompt: bool = True,
+        options: Mapping[str, JsonValue] | None = None,
+    ) -> str:
+        """The chat template applied to turns; `options` are further names that it may ask for.
 
         Raises:
             ModelError: If the model has no chat template, or it refuses the roles.
         """
         if self._template is None:
             raise no_chat_template(self.id)
-        return self._template.render(turns, generation_prompt=generation_prompt)
+        return self._template.render(turns, generation_prompt=generation_prompt, options=options)
 
     def final_norm(self, states: Array) -> Array:
         """The norm after the last block."""

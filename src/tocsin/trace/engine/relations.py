@@ -95,3 +95,24 @@ def attributes(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
         size=joined.size,
         messages=joined.messages,
     ).order_by("cascade")
+
+
+def shared_members(messages: ibis.Table) -> ibis.Table:
+    """`first, second, members`: how many people wrote in both groups of each pair."""
+    here = messages.select("group_key", "author_key").distinct()
+    there = here.view()
+    pairs = here.join(there, [here.author_key == there.author_key, here.group_key < there.group_key])
+    pairs = pairs.select(first=here.group_key, second=there.group_key)
+    return (
+        pairs.group_by("first", "second").aggregate(members=lambda t: t.count()).order_by("first", "second")
+    )
+
+
+def first_texts(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
+    """`cascade, text`: the earliest text of every item that was seen in two groups or more, in order."""
+    linked = _linked(messages, links)
+    spread = linked.group_by("item").aggregate(size=lambda t: t.group_key.nunique())
+    written = linked.filter(linked.text.notnull() & (linked.text != ""))
+    earliest = written.group_by("item").aggregate(row=lambda t: t.row.min())
+    chosen = earliest.join(spread.filter(spread.size >= 2), "item").join(messages, "row")
+    return chosen.select(cascade=chosen.item, text=chosen.text).order_by("cascade")
