@@ -93,11 +93,12 @@ def test_the_orderings_of_the_paper_hold(seed: int) -> None:
     assert (marker.ability.exact_change.high or 0) < (reward.ability.exact_change.low or 0)
     # It knows, says so, and answers.
     assert (reward.self_audit.knowing_doing.value or 0) > 0.9
-    # Both damage the base's directions; tuning leaves less of them, and a probe for harm reads nothing.
-    inside = [
-        [each.auroc or 0.0 for each in study.layers if each.position == "inst"] for study in (reward, marker)
-    ]
-    assert min(inside[0]) > 0.9 > max(inside[1])
+    # At the instruction harm stays readable after reward; tuning leaves less of the base's geometry.
+    inside = [[each for each in study.layers if each.position == "inst"] for study in (reward, marker)]
+    assert min(each.auroc or 0.0 for each in inside[0]) > 0.9
+    for after_reward, after_tuning in zip(*inside, strict=True):
+        assert (after_tuning.cosine or 0.0) < (after_reward.cosine or 0.0)
+        assert (after_tuning.cka_harmful or 0.0) < (after_reward.cka_harmful or 0.0)
 
 
 def test_a_deleted_direction_is_found_in_every_writing_matrix_and_nowhere_else() -> None:
