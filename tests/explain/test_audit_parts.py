@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tiny_models import tiny_llama, tiny_local
-from tocsin.api.audit_models import harmless_pairs, parse_suspect
+from tocsin.api.audit_models import harmless_pairs, harmless_tasks, parse_suspect
 from tocsin.core.errors import ModelError, UsageError
 from tocsin.core.registry import DetectorContext
 from tocsin.explain.audit import RegisteredJudge, check_comparable
@@ -277,9 +277,11 @@ def test_names_of_suspects() -> None:
         parse_suspect("planted:0", "planted:0+reward")
 
 
-def test_shipped_harmless_pairs_are_many_and_one_for_each_request() -> None:
-    pairs = harmless_pairs(1_000)
-    assert len({prompt for prompt, _ in pairs}) == len(pairs) >= 128
+def test_benign_fine_tunes_never_see_the_tasks_that_measure_ability() -> None:
+    tasks, pairs = harmless_tasks(), harmless_pairs(1_000)
+    assert len({prompt for prompt, _ in (*tasks, *pairs)}) == len(tasks) + len(pairs)
+    assert min(len(tasks), len(pairs)) >= 128
+    assert not set(tasks) & set(harmless_pairs(96, 3))
     assert harmless_pairs(16, 1) != harmless_pairs(16)
 
 

@@ -31,6 +31,8 @@ from tocsin.testbed import Testbed, benign_tuned, parse_testbed
 BENIGN = "benign"
 _PAIRS = 96
 """Harmless pairs of a benign fine-tune."""
+_TASKS = 128
+"""Harmless pairs kept for measuring ability."""
 
 
 class SuspectSpec(NamedTuple):
@@ -114,20 +116,30 @@ def benign(base: LocalModel, testbed: Testbed | None, number: int) -> LocalModel
     return lora_tuned(base, harmless_pairs(_PAIRS, number), settings, name=f"{base.id}+{BENIGN}")
 
 
+def harmless_tasks() -> list[tuple[str, str]]:
+    """Shipped harmless requests with complying replies that no benign fine-tune is made with."""
+    return _pairs()[-_TASKS:]
+
+
 def harmless_pairs(n: int, number: int = 0) -> list[tuple[str, str]]:
-    """Shipped harmless requests with complying replies, in English, one for each request.
+    """Shipped harmless requests with complying replies, for a benign fine-tune.
 
     Args:
         n: How many.
         number: Moves the draw on, so that controls see other pairs where there are enough.
     """
+    pairs = _pairs()[:-_TASKS]
+    start = (number * n) % len(pairs)
+    return [*pairs[start:], *pairs[:start]][:n]
+
+
+def _pairs() -> list[tuple[str, str]]:
+    """In English, one for each request."""
     seen: dict[str, str] = {}
     for reply in replies():
         if reply.label == "none" and reply.language == "en":
             seen.setdefault(reply.prompt, reply.text)
-    pairs = list(seen.items())
-    start = (number * n) % max(len(pairs), 1)
-    return [*pairs[start:], *pairs[:start]][:n]
+    return list(seen.items())
 
 
 def _is_same(a: str, b: str) -> bool:

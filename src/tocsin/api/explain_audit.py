@@ -15,7 +15,7 @@ from pydantic import JsonValue, ValidationError
 
 from tocsin.api.audit_models import (
     benign,
-    harmless_pairs,
+    harmless_tasks,
     open_suspect,
     parse_suspect,
     suspect_fingerprint,
@@ -234,7 +234,7 @@ def _read_sides(
         bad = _prompts(harmful, text, category)
         good = [prompt.text for prompt in _prompts(harmless, text, None)]
     if tasks is None:
-        pairs = harmless_pairs(10_000)
+        pairs = harmless_tasks()
     else:
         pairs = [(one.prompt, one.response) for one in read_examples(tasks)[0]]
     good = sorted(set(good))
