@@ -8,6 +8,9 @@ keeps the property that two texts agree in a bin with about the probability of t
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -121,7 +124,8 @@ def resembling(pairs: Pairs, low_bytes: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def jaccard(codes: Codes, offsets: Offsets, pairs: Pairs) -> NDArray[np.float64]:
     """Exact Jaccard similarity, from 0 to 1, of the shingle sets of each pair; 0 where both are empty."""
     result = np.zeros(len(pairs))
-    for begin in range(0, len(pairs), _PAIR_BATCH):
+
+    def compare(begin: int) -> None:
         part = pairs[begin : begin + _PAIR_BATCH]
         sets = [_set_keys(codes, offsets, part[:, side]) for side in (0, 1)]
         both = np.concatenate(sets)
@@ -130,7 +134,16 @@ def jaccard(codes: Codes, offsets: Offsets, pairs: Pairs) -> NDArray[np.float64]
         n_shared = np.bincount(shared.astype(np.int64), minlength=len(part))
         n_all = np.bincount((both >> np.uint64(32)).astype(np.int64), minlength=len(part)) - n_shared
         result[begin : begin + len(part)] = n_shared / np.maximum(n_all, 1)
+
+    at_once(compare, range(0, len(pairs), _PAIR_BATCH))
     return result
+
+
+def at_once(work: Callable[[int], None], starts: Iterable[int]) -> None:
+    """Do the work of every batch in a few threads: what takes time in it is numpy, which lets others run."""
+    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
+        for _ in pool.map(work, starts):
+            pass
 
 
 def _set_keys(codes: Codes, offsets: Offsets, texts: NDArray[np.int64]) -> NDArray[np.uint64]:
