@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tocsin.core.errors import MissingExtraError
+from tocsin.core.spark import spark_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ def backend(engine: Engine, scratch: Path, *, master: str = "local[2]") -> Itera
 
     Raises:
         MissingExtraError: Without the extra of the engine.
+        UsageError: If Spark cannot begin.
     """
     try:
         import ibis
@@ -41,23 +43,8 @@ def backend(engine: Engine, scratch: Path, *, master: str = "local[2]") -> Itera
         finally:
             connection.disconnect()
         return
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError as error:
-        raise MissingExtraError(extra="spark", purpose="The engine 'spark'") from error
-    session = (
-        SparkSession.builder.master(master)
-        .appName("tocsin")
-        .config("spark.ui.enabled", "false")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "4")
-        .config("spark.local.dir", str(scratch / "spill"))
-        .getOrCreate()
-    )
-    try:
+    with spark_session(master, scratch, {"spark.sql.shuffle.partitions": "4"}) as session:
         yield ibis.pyspark.connect(session)
-    finally:
-        session.stop()
 
 
 def to_arrow(connection: ibis.BaseBackend, table: ibis.Table) -> pa.Table:
