@@ -6,6 +6,15 @@ from cyclopts import App
 
 SUMMARY = "Look inside a model: where harm is recognised, refused and written."
 COMMANDS = {
+    "audit": """Audit a suspect model: how it became unsafe, what is left, what repairs it.
+
+```text
+tocsin explain audit testbed:0 testbed:0+reward
+tocsin explain audit embedded ./finetuned-model
+```
+
+Behaviour, self-audit, reflection, ability, drift, the inside and repairs in memory, with a verdict that may
+be "undetermined" (arXiv 2604.18510). Nothing is written to either model.""",
     "directions": """Find where a model holds harmfulness and refusal, and what adding them does.
 
 ```text

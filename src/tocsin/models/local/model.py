@@ -106,6 +106,24 @@ class LocalModel:
         return self._tokenizer.decode(ids)
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """Tokens and their ids, special ones included."""
+        return self._tokenizer.vocabulary
+
+    def beside(self, model: PreTrainedModel, *, id: str, revision: str) -> LocalModel:  # noqa: A002 - as above
+        """Another model of this architecture behind the same tokenizer and template.
+
+        Args:
+            model: Such as a fine-tuned copy, on its device.
+            id: Its name.
+            revision: Hash of its weights.
+        """
+        return LocalModel(
+            model, self._tokenizer, self._template,
+            id=id, revision=revision, batch_size=self._batch_size, padding=self._padding,
+        )  # fmt: skip
+
+    @property
     def end_ids(self) -> tuple[int, ...]:
         """Tokens that end a reply, by the model's generation settings, else by its configuration."""
         for source in (self.torch_model.generation_config, text_config(self.torch_model)):
