@@ -137,6 +137,10 @@ class RefusalInContextDetector(RefusalDetector):
     name: ClassVar[str] = "refusal-in-context"
     template: ClassVar[Template] = "chat"
 
+    def fit_replies(self, given: Sequence[Reply]) -> Self:
+        """As `refusal`, on the replies that were written whole: the others hardly fit their requests."""
+        return super().fit_replies([reply for reply in given if reply.is_whole])
+
     def _view(self, text: str, request: str) -> View:
         return View("text", text, (Turn(role="user", text=request),))
 

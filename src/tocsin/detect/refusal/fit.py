@@ -15,7 +15,7 @@ from tocsin.internals import Window
 from tocsin.sources.reply_set import Reply
 
 FOLDS = 5
-SENTENCE_C = 1e-2
+SENTENCE_C = 3e-2
 REPLY_C = 1.0
 WHOLE_WEIGHT = 3.0
 """Weight of a sentence of a reply that was written whole, against one of a reply put together from parts."""
