@@ -153,7 +153,7 @@ def test_in_context_the_request_does_not_do_the_work(in_context: Detector) -> No
 def test_numbers_of_a_reply_by_hand() -> None:
     numbers = numbers_of(np.array([0.0, -60.0, 60.0]), np.array([-60.0, 0.0, -60.0]))
     # Largest 60, counted as 8; of the first two 0; largest redirection 0; means of (0.5, 0, 1), (0, 0.5, 0)
-    # and the larger of both (0.5, 0.5, 1); ln 3; 0.5 of the first two; smallest 0.5; last 1; no longer than 3.
+    # and the larger of both (0.5, 0.5, 1); ln 3; 0.5 of the first two; smallest 0.5, last 1; no more than 3.
     expected = [8.0, 0.0, 0.0, 0.5, 1 / 6, 2 / 3, np.log(3), 0.5, 0.5, 1.0, 0.0]
     assert numbers == pytest.approx(expected, abs=1e-9)
     longer = numbers_of(np.array([2.0, -1.0, -1.0, -1.0]), np.full(4, -60.0))
