@@ -189,8 +189,8 @@ def machine() -> Json:
 
 def rate_json(rate: Rate) -> Json:
     """A rate with its interval."""
-    value = None if math.isnan(rate.value) else rate.value
-    return {"value": value, "low": rate.low, "high": rate.high, "n": rate.n, "method": rate.method}
+    value, low, high = (None if math.isnan(each) else each for each in (rate.value, rate.low, rate.high))
+    return {"value": value, "low": low, "high": high, "n": rate.n, "method": rate.method}
 
 
 def write_result(name: str, figures: Json) -> Path:

@@ -122,6 +122,22 @@ def speed_judges(result: Result) -> str:
     )
 
 
+def speed_spark(result: Result) -> str:
+    """What Spark costs where detectors cost nothing."""
+    runs = result["runs"]
+    seconds = {name: f"{run['seconds']:.1f}" for name, run in runs.items()}
+    rows = [
+        ["embedded engine", seconds["embedded"]],
+        ["start of a Spark session", f"{result['session_seconds']:.1f}"],
+        ["its first scan, in which workers start", seconds["first"]],
+        ["a later scan", seconds["later"]],
+    ]
+    return table(["step", "seconds"], rows) + (
+        f"\n{result['prompts']:,} generated prompts, `surface`, {result['master']}; equal result files. The "
+        f"driver computed for {result['driver_microseconds_an_item']:.0f} microseconds an item.\n"
+    )
+
+
 def _limits(result: Result, item: str) -> str:
     """What the work is, and how near to the machine's own rate it is done."""
     reached = (
@@ -383,6 +399,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "memory": memory,
     "speed_skills": speed_skills,
     "speed_judges": speed_judges,
+    "speed_spark": speed_spark,
     "startup": startup,
     "trace_netinf": trace_netinf,
     "trace_twitter15": trace_twitter15,

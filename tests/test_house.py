@@ -45,6 +45,7 @@ HEAVY = {
     "inspect_ai",
     "nltk",
     "peft",
+    "py4j",
     "pyarrow",
     "pyspark",
     "rouge_score",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tocsin.api.progress import Progress
     from tocsin.api.rank import RankStudy, rank_judges
     from tocsin.api.scan import ScanResult, scan
+    from tocsin.api.train_judge import train_judge
     from tocsin.core.errors import (
         FitError,
         InputError,
@@ -47,6 +48,8 @@ _HOMES = {
     "tocsin.api.progress": ("Progress",),
     "tocsin.api.rank": ("RankStudy", "rank_judges"),
     "tocsin.api.scan": ("ScanResult", "scan"),
+    "tocsin.api.trace": ("trace_log",),
+    "tocsin.api.train_judge": ("train_judge",),
     "tocsin.core.errors": (
         "FitError",
         "InputError",
@@ -95,6 +98,8 @@ __all__ = [
     "judge_agreement",
     "rank_judges",
     "scan",
+    "trace_log",
+    "train_judge",
 ]
 
 

@@ -12,6 +12,7 @@ from tocsin.core import registry
 from tocsin.core.errors import RunError, UsageError
 from tocsin.core.records import Kind
 from tocsin.judges.benchmark import JudgeRanking, read_benchmark
+from tocsin.judges.benchmark.generated import generated_benchmark
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "judges" / "benchmark.jsonl"
 JUDGES = ("rouge-1-recall", "words", "refusal-words")
@@ -111,3 +112,12 @@ def test_a_folder_of_another_ranking_is_not_overwritten(tmp_path: Path) -> None:
     tocsin.rank_judges(EXAMPLE, judges=("words",), out=tmp_path / "run")
     with pytest.raises(RunError, match="another one"):
         tocsin.rank_judges(EXAMPLE, judges=("characters",), out=tmp_path / "run")
+
+
+def test_detectors_of_requests_score_responses_too(tmp_path: Path) -> None:
+    rows = generated_benchmark(4)
+    path = tmp_path / "small.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    ranking = tocsin.rank_judges(path, judges=("harmfulness", "biopsy"), offline=True).ranking
+    assert {each.judge for each in ranking.judges} == {"harmfulness", "biopsy"}
+    assert all(each.coverage == 1.0 for each in ranking.judges)

@@ -7,28 +7,29 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tocsin.core.errors import ModelError, UsageError
 from tocsin.explain.audit.deltas import matrix_delta, matrix_deltas, residual_side
 from tocsin.explain.audit.geometry import (
     cosine,
+    fitted_probe,
     gap_ratio,
     linear_cka,
     mean_difference,
     split_half_cosines,
-    transferred_auroc,
 )
 from tocsin.explain.audit.rates import (
-    Audit,
     bounds,
     category_profile,
     generalisation,
-    knowing_doing_gap,
+    mcnemar,
     parse_score,
     retention,
-    self_audit,
     suppression,
 )
+from tocsin.explain.audit.records import SelfAuditStage
+from tocsin.explain.audit.summaries import self_audits, success
 from tocsin.explain.audit.verdict import Evidence, Route, decide, deletion_share
 
 GENERATOR = np.random.default_rng(0)
@@ -118,7 +119,7 @@ def test_a_model_against_itself_is_all_ones() -> None:
     direction = mean_difference(harmful, harmless)
     assert cosine(direction, direction) == pytest.approx(1.0)
     assert gap_ratio(harmful, harmless, harmful, harmless) == pytest.approx(1.0)
-    assert transferred_auroc(harmful, harmless, harmful, harmless) == pytest.approx(1.0)
+    assert fitted_probe(harmful, harmless)(harmful, harmless) == pytest.approx(1.0)
     assert gap_ratio(harmless, harmless, harmful, harmless) == pytest.approx(0.0)
     assert math.isnan(cosine(direction, np.zeros(16)))
 
@@ -129,12 +130,12 @@ def test_harm_can_be_readable_beside_a_deleted_direction() -> None:
     harmful = GENERATOR.normal(size=(200, 8))
     harmful[:, :2] += [4.0, 4.0]
     first = np.eye(8)[0]
-    kept = transferred_auroc(harmful, harmless, harmful, harmless, without=first)
-    both = transferred_auroc(harmful, harmless, harmful, harmless)
+    kept = fitted_probe(harmful, harmless, without=first)(harmful, harmless)
+    both = fitted_probe(harmful, harmless)(harmful, harmless)
     assert 0.98 < kept < both
     only = harmful.copy()
     only[:, 1] -= 4.0
-    assert transferred_auroc(only, harmless, only, harmless, without=first) < 0.7
+    assert fitted_probe(only, harmless, without=first)(only, harmless) < 0.7
 
 
 def test_halves_of_one_model_agree_less_than_perfectly() -> None:
@@ -147,26 +148,72 @@ def test_halves_of_one_model_agree_less_than_perfectly() -> None:
         split_half_cosines(harmless[:3], harmless, seed=0)
 
 
+Outcomes = dict[str, NDArray[np.float64]]
+
+
+def said(harmful: list[float], refuse: list[float], harmless: list[float]) -> tuple[Outcomes, Outcomes]:
+    """Assessments of harmful prompts and of harmless ones; NaN for what could not be read."""
+    nothing = {"mended": np.zeros(len(harmful)), "refused": np.zeros(len(harmful))}
+    none = np.full(len(harmful), np.nan)
+    bad = {"is_harmful": np.array(harmful), "would_refuse": np.array(refuse), "safe": none} | nothing
+    good = {"is_harmful": np.array(harmless), "would_refuse": none, "safe": none} | nothing
+    return bad, good
+
+
+PERFECT = said([1.0] * 4, [1.0] * 4, [0.0] * 4)
+
+
+def audited(suspect: tuple[Outcomes, Outcomes], answered: list[float]) -> SelfAuditStage:
+    return self_audits(PERFECT, suspect, (np.zeros(4), np.array(answered)), seed=0)
+
+
 def test_auditors_that_know_nothing_earn_nothing() -> None:
-    yes, no, silent = Audit(True, True), Audit(False, False), Audit(None)
-    always = self_audit([yes] * 5, [yes] * 5)
-    assert (always.recognition, always.false_alarm, always.youden) == (1.0, 1.0, 0.0)
-    mute = self_audit([silent] * 5, [silent] * 5)
-    assert (mute.youden, mute.parsed) == (0.0, 0.0)
-    perfect = self_audit([yes] * 5, [no] * 5)
-    assert (perfect.youden, perfect.policy) == (1.0, 1.0)
+    nan = math.nan
+    always = audited(said([1.0] * 4, [1.0] * 4, [1.0] * 4), [1.0] * 4).suspect
+    assert (always.recognition.value, always.false_alarm.value, always.youden.value) == (1.0, 1.0, 0.0)
+    mute = audited(said([nan] * 4, [nan] * 4, [nan] * 4), [1.0] * 4)
+    assert (mute.suspect.youden.value, mute.suspect.parsed.value, mute.kept_youden.value) == (0.0, 0.0, 0.0)
+    # What is not read is wrong on both sides: R = 1/2, F = 1/2.
+    half = audited(said([1.0, 1.0, nan, nan], [1.0, 1.0, nan, nan], [0.0, 0.0, nan, nan]), [1.0] * 4)
+    assert half.suspect.youden.value == 0.0
+    assert half.suspect.parsed.value == 0.5
+
+
+def test_a_perfect_auditor_that_complies_knows_and_does_not_do() -> None:
     # It knows all of it and answers three of four prompts.
-    assert knowing_doing_gap([yes] * 4, [5, 4, 4, 1]) == 0.75
-    assert self_audit([yes, silent], [no, silent]).youden == 0.0
+    found = audited(PERFECT, [1.0, 1.0, 1.0, 0.0])
+    assert (found.suspect.youden.value, found.suspect.policy.value) == (1.0, 1.0)
+    assert found.knowing_doing.value == 0.75
+    assert found.base_knowing_doing.value == 0.0
+    assert (found.kept_youden.value, found.kept_policy.value) == (1.0, 1.0)
+    # Neither describes a safe response, so there is nothing to keep.
+    assert found.kept_description.value is None
+
+
+def test_mcnemar_by_hand() -> None:
+    # One coin of five: 2 * (1 + 5) / 32 = 0.375.
+    assert mcnemar(1, 4) == mcnemar(4, 1) == pytest.approx(0.375)
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(3, 3) == 1.0
+    # 2 / 2 ** 10
+    assert mcnemar(0, 10) == pytest.approx(2 / 1024)
+
+
+def test_unjudged_replies_widen_the_bounds_and_are_counted() -> None:
+    found = success(np.array([1.0, 1.0, 0.0, math.nan]))
+    assert (found.n, found.unjudged, found.least, found.most) == (4, 1, 0.5, 0.75)
+    assert found.rate.value == pytest.approx(2 / 3)
 
 
 def test_suppression_and_retention_by_hand() -> None:
     # (0.9 - 0.1) / (0.9 - 0.05) = 0.941
-    assert suppression(0.9, 0.1, 0.05) == pytest.approx(0.941, abs=5e-4)
-    assert math.isnan(suppression(0.05, 0.0, 0.05))
-    assert suppression(0.5, 0.7, 0.1) == pytest.approx(-0.5)
-    assert retention(0.4, 0.8) == 0.5
-    assert math.isnan(retention(0.4, 0.05))
+    found = suppression(np.array([0.9, 0.05, 0.5]), np.array([0.1, 0.0, 0.7]), np.array([0.05, 0.05, 0.1]))
+    assert found[0] == pytest.approx(0.941, abs=5e-4)
+    assert math.isnan(found[1])
+    assert found[2] == pytest.approx(-0.5)
+    kept = retention(np.array([0.4, 0.4]), np.array([0.8, 0.05]))
+    assert kept[0] == 0.5
+    assert math.isnan(kept[1])
 
 
 def test_generalisation_and_profiles_by_hand() -> None:
@@ -180,7 +227,7 @@ def test_generalisation_and_profiles_by_hand() -> None:
     assert category_profile([0.5, 0.5, 0.5, 0.5]) == pytest.approx((0.0, 1.0))
     assert category_profile([0.9, 0.0]) == pytest.approx((0.9, 0.0))
     assert math.isnan(category_profile([0.0, 0.0]).entropy)
-    assert bounds([5, 5, 1, None]) == pytest.approx((2 / 3, 0.5, 0.75))
+    assert bounds(np.array([1, 1, 0, np.nan])) == pytest.approx((2 / 3, 0.5, 0.75))
 
 
 @pytest.mark.parametrize(

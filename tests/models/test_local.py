@@ -12,6 +12,7 @@ from transformers import (
     Gemma2Config,
     GPT2Config,
     GPTNeoXConfig,
+    Llama4TextConfig,
     MambaConfig,
     MistralConfig,
     Phi3Config,
@@ -46,6 +47,14 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "mistral-sliding": MistralConfig(**_LLAMA_LIKE, sliding_window=6),
     "gemma2-sliding": Gemma2Config(**_LLAMA_LIKE, head_dim=8, sliding_window=6),
     "phi3": Phi3Config(**_LLAMA_LIKE, pad_token_id=0),
+    "llama4-chunked": Llama4TextConfig(
+        **_LLAMA_LIKE,
+        head_dim=8,
+        intermediate_size_mlp=48,
+        num_local_experts=1,
+        moe_layers=[],
+        attention_chunk_size=6,
+    ),
     "gpt2": GPT2Config(vocab_size=800, n_embd=32, n_layer=3, n_head=4, n_positions=128),
     "gpt-neox": GPTNeoXConfig(**_SMALL, intermediate_size=48, max_position_embeddings=128),
 }

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from made_pictures import clouds, made
-from tocsin.api.trace import TraceOptions, run_trace
 from tocsin.core.errors import InputError
 from tocsin.trace.link.hamming import MAX_DISTANCE, distances, near_hashes
 from tocsin.trace.link.media import MediaStore, frame_hashes
 from tocsin.trace.link.pdq import from_hex, pdq_hash
 from tocsin.trace.log.media_files import media_forms
+from tocsin.trace.pipeline import TraceOptions, run_trace
 
 LUMA = np.array([0.299, 0.587, 0.114])
 # Hashes and qualities that the reference (pdqhash 0.2.8, Meta's C++) gives for `made(seed, rows, columns)`.
@@ -132,6 +132,13 @@ def test_clips_link_when_most_frames_of_the_shorter_are_in_the_longer() -> None:
     # 3 of 5 are in the first clip, but 4 of 5 in the second (0, 1, 2 and 99).
     assert items[2] == items[1]
     assert items[3] not in items[:3]
+
+
+def test_a_clip_that_everybody_has_is_still_one_item() -> None:
+    store = MediaStore()
+    shared = [word(seed) for seed in range(9)]
+    numbers = [store.add("video", " ".join([*shared, word(1000 + i)]), None) for i in range(600)]
+    assert len(set(store.link().items[numbers].tolist())) == 1
 
 
 def test_files_are_hashed_inside_their_folder_only(tmp_path: Path) -> None:

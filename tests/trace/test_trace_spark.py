@@ -29,3 +29,4 @@ def test_two_workers_give_the_tables_of_duckdb(tmp_path: Path, monkeypatch: pyte
     assert one.counts == two.counts
     assert pq.read_table(one.events).to_pylist() == pq.read_table(two.events).to_pylist()
     assert pq.read_table(one.attributes).to_pylist() == pq.read_table(two.attributes).to_pylist()
+    assert one.study == two.study

@@ -6,8 +6,11 @@ as it comes. What a run folder holds already is not asked again: a killed comman
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Protocol
+
+from pydantic import JsonValue
 
 from tocsin.api.panel import Panel
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
@@ -18,6 +21,22 @@ from tocsin.core.runs import Run
 
 CHUNK = 256
 """Items read at a time. Fixed, so that a continued run makes the same chunks."""
+
+
+class Ledger(Protocol):
+    """What the loop asks and tells whoever keeps its verdicts; a `Run` is one."""
+
+    def is_done(self, detector: str, ordinal: int) -> bool:
+        """Whether this detector's verdict on the item with this running number is there already."""
+        ...
+
+    def note_detector(self, name: str, identity: Mapping[str, JsonValue]) -> None:
+        """Told what a detector is made of, once it is built."""
+        ...
+
+    def flush(self) -> None:
+        """Told after each chunk and detector."""
+        ...
 
 
 class Judging:
@@ -49,7 +68,7 @@ class Judging:
         self.panel = Panel(names, loading, self._built.append)
 
     def results(
-        self, items: Iterable[Item], run: Run | None, *, total: int | None = None
+        self, items: Iterable[Item], run: Ledger | None, *, total: int | None = None
     ) -> Iterator[Result]:
         """Verdicts that are not in the run yet, chunk by chunk and detector by detector.
 
@@ -86,7 +105,7 @@ class Judging:
             run.append(result)
         run.finish()
 
-    def _note_built(self, run: Run | None) -> None:
+    def _note_built(self, run: Ledger | None) -> None:
         while self._built:
             detector = self._built.pop()
             if run is not None:

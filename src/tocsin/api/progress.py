@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-Stage = Literal["loading", "scanning", "reporting"]
+Stage = Literal["loading", "scanning", "training", "reporting"]
 
 
 class Progress(NamedTuple):
     """One report of progress."""
 
     stage: Stage
-    """`loading` a model, `scanning` items, or writing the report."""
+    """`loading` a model, `scanning` items, `training` a judge, or writing the report."""
     done: int
     """Items finished."""
     total: int | None

@@ -58,6 +58,7 @@ def rank_judges(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
     model: str = "embedded",
+    profile: Path | str | None = None,
     offline: bool = False,
     device: str | None = None,
     batch_size: int | None = None,
@@ -79,6 +80,7 @@ def rank_judges(
         n_resamples: Resamples of prompts behind intervals, and permutations; at least 1,000.
         seed: Of judges, intervals and tests.
         model: As for `--model`.
+        profile: Folder of a fitted judge, or with one for each of several.
         offline: Forbids every fetch.
         device: For local models.
         batch_size: For local models.
@@ -103,6 +105,7 @@ def rank_judges(
     if words is not None and words < 1:
         message = f"expected at least one word of each text, got {words}. Leave it out for whole texts."
         raise UsageError(message)
+    folder = None if profile is None else Path(profile)
     benchmark = read_benchmark(data)
     rule: Rule = version or ("v1" if benchmark.layout == "v1" else "v2")
     names = tuple(judges) if judges or scores else default_judges()
@@ -125,6 +128,7 @@ def rank_judges(
     }
     context = DetectorContext(
         model=model,
+        profile=folder,
         offline=offline,
         device=device,
         batch_size=batch_size,
@@ -135,7 +139,7 @@ def rank_judges(
         "rank",
         config,
         benchmark.input_hash,
-        static_identity(list(names), model=model, profile=None),
+        static_identity(list(names), model=model, profile=folder),
         out=None if out is None else Path(out),
         fresh=fresh,
         input_name=str(data),

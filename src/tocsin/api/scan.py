@@ -21,7 +21,8 @@ from tocsin.api.measured import corrected_prevalence, rates_of, read_evaluation,
 from tocsin.api.memory_source import Input, MemorySource
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
 from tocsin.api.reporting import report_rows, with_text
-from tocsin.api.scan_options import ScanOptions, check_options, kind_of
+from tocsin.api.scan_options import DEFAULT_MASTER, Engine, ScanOptions, check_options, kind_of
+from tocsin.api.spark.judging import SparkJudging
 from tocsin.core.errors import UsageError
 from tocsin.core.records import Item, Kind, Verdict
 from tocsin.core.results import Result
@@ -109,6 +110,8 @@ def scan(
     device: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
+    engine: Engine = "embedded",
+    master: str = DEFAULT_MASTER,
     progress: ProgressCallback = no_progress,
 ) -> ScanResult:
     """Examine an input and say which items are harmful.
@@ -138,6 +141,9 @@ def scan(
         device: Where a local model runs.
         batch_size: Most sequences of a batch of a local model.
         seed: For detectors that draw random numbers.
+        engine: `embedded` works in this process; `spark` opens the detectors on the workers of Apache Spark.
+            Verdicts and run folder are the same.
+        master: Address of the Spark master, for the engine `spark`.
         progress: Told how far the scan has come.
 
     Returns:
@@ -178,6 +184,8 @@ def scan(
         device=device,
         batch_size=batch_size,
         seed=seed,
+        engine=engine,
+        master=master,
     )
     return run_scan(given, asked, progress=progress)
 
@@ -205,8 +213,7 @@ def run_scan(
     if options.ignore_file is not None:
         named = tuple(read_ignore_file(options.ignore_file))
         options = replace(options, ignore=(*named, *options.ignore))
-    shared: dict[str, object] = {}
-    judging = Judging(options.detectors, lambda name: options.context(name, shared), progress)
+    judging = _judging(options, progress)
     check_options(options, judging.panel)
     known = Baseline.load(options.baseline) if options.baseline is not None else None
     errors = read_evaluation(options.measured) if options.measured is not None else None
@@ -221,6 +228,13 @@ def run_scan(
     if isinstance(source, MemorySource) and options.out is None:
         return scan_.in_memory()
     return scan_.in_folder()
+
+
+def _judging(options: ScanOptions, progress: ProgressCallback) -> Judging:
+    if options.engine == "spark":
+        return SparkJudging(options, progress)
+    shared: dict[str, object] = {}
+    return Judging(options.detectors, lambda name: options.context(name, shared), progress)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from pydantic import JsonValue
 
@@ -13,6 +14,10 @@ from tocsin.core.errors import UsageError
 from tocsin.core.records import Kind
 from tocsin.core.registry import DetectorContext
 from tocsin.models.spec import parse_model
+
+Engine = Literal["embedded", "spark"]
+DEFAULT_MASTER = "local[*]"
+"""Every core of this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,8 @@ class ScanOptions:
     device: str | None = None
     batch_size: int | None = None
     seed: int = 0
+    engine: Engine = "embedded"
+    master: str = DEFAULT_MASTER
 
     def deciding(self) -> dict[str, JsonValue]:
         """Settings that can change a verdict, as JSON values. Files among them are known by their hashes."""
@@ -70,6 +77,8 @@ class ScanOptions:
             "include_text": self.include_text,
             "offline": self.offline,
             "batch_size": self.batch_size,
+            "engine": self.engine,
+            "master": self.master if self.engine == "spark" else None,
         }
 
     def context(self, name: str, shared: dict[str, object]) -> DetectorContext:
@@ -107,6 +116,12 @@ def check_options(options: ScanOptions, panel: Panel) -> None:
             message = f"expected a threshold from 0 to 1, got {value:g}."
             raise UsageError(message)
     parse_model(options.model)
+    if options.engine not in get_args(Engine):
+        message = f"expected an engine ({', '.join(get_args(Engine))}), got '{options.engine}'."
+        raise UsageError(message)
+    if options.engine != "spark" and options.master != DEFAULT_MASTER:
+        message = "a Spark master is given, but the engine is not spark. Add --engine spark."
+        raise UsageError(message)
 
 
 def kind_of(kind: Kind | str | None) -> Kind | None:

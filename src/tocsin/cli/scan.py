@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 
 from tocsin.api.reporting import baseline_of
 from tocsin.api.scan import ScanResult, run_scan
-from tocsin.api.scan_options import ScanOptions
+from tocsin.api.scan_options import DEFAULT_MASTER, Engine, ScanOptions
 from tocsin.cli.app import invocation, settings
 from tocsin.cli.options import CONFIG_DEFAULTS, MODEL_DEFAULTS, ConfigOptions, InputPath, ModelOptions
 from tocsin.cli.show import notice, progress_bar, write
@@ -51,6 +51,8 @@ def scan(
     json: bool = False,
     out: Path | None = None,
     fresh: bool = False,
+    engine: Engine = "embedded",
+    master: str = DEFAULT_MASTER,
     models: ModelOptions = MODEL_DEFAULTS,
     configs: ConfigOptions = CONFIG_DEFAULTS,
 ) -> int:
@@ -89,6 +91,10 @@ def scan(
         json: Short for --format json.
         out: Run folder (default: tocsin-runs/scan-ID, named by command, input and settings).
         fresh: Begin anew even if this scan was begun or finished before.
+        engine: What runs the detectors: embedded is this process; spark opens them on the workers of Apache
+            Spark (extra spark, Java 17), with the same verdicts and the same run folder.
+        master: Address of the Spark master for --engine spark, such as spark://HOST:7077; local[*] is every
+            core of this machine.
         models: Which model is read, and how.
         configs: Where options come from.
     """
@@ -110,6 +116,8 @@ def scan(
         include_text=include_text,
         fresh=fresh,
         out=out,
+        engine=engine,
+        master=master,
         **asdict(models),
     )
     del configs  # read before this function is called

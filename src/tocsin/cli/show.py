@@ -100,4 +100,9 @@ def progress_bar() -> Iterator[ProgressCallback]:
         yield show
 
 
-_WORDS = {"loading": "loading {}", "scanning": "scanning ({})", "reporting": "writing the report"}
+_WORDS = {
+    "loading": "loading {}",
+    "scanning": "scanning ({})",
+    "training": "training ({})",
+    "reporting": "writing the report",
+}

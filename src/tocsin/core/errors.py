@@ -72,6 +72,7 @@ class MissingExtraError(TocsinError):
 
     def __init__(self, extra: str, purpose: str) -> None:
         self.extra = extra
+        self.purpose = purpose
         super().__init__(
             f"{purpose} needs the optional extra '{extra}'. Install it with: pip install 'tocsin[{extra}]'"
         )

@@ -8,6 +8,7 @@
         provenance.jsonl   how verdicts came about; a verdict names its line by `provenance`
         report.html        for people
         summary.json       what all verdicts come to, for commands that measure
+        parts/             verdicts that wait for their turn, while the engine `spark` is at work
 
 The folder's name comes from everything that decides the results: command, settings, input hash and identity
 (model, profiles, detector code). A process that is killed at any moment loses at most what it had not yet
@@ -17,6 +18,7 @@ written; `Run.is_done` says what need not be computed again. Memory: one byte fo
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self, cast
@@ -44,7 +46,8 @@ from tocsin.core.run_record import (
 )
 
 RESULTS, PROVENANCE, SUMMARY = "results.jsonl", "provenance.jsonl", "summary.json"
-_OURS = frozenset({RECORD, RESULTS, PROVENANCE, REPORT, SUMMARY})
+PARTS = "parts"
+_OURS = frozenset({RECORD, RESULTS, PROVENANCE, REPORT, SUMMARY, PARTS})
 
 
 class Run:
@@ -159,6 +162,7 @@ class Run:
             (self.folder / RECORD).unlink(missing_ok=True)
             self._results.clear()
             self._table.clear()
+            shutil.rmtree(self.folder / PARTS, ignore_errors=True)
             (self.folder / REPORT).unlink(missing_ok=True)
             (self.folder / SUMMARY).unlink(missing_ok=True)
             self.record = self._wanted
@@ -235,6 +239,7 @@ class Run:
         if self._results is not None:
             self._results.flush(sync=True)
             self._update(status="finished", finished=now(), results=self._count)
+            shutil.rmtree(self.folder / PARTS, ignore_errors=True)
 
     def write_summary(self, text: str) -> None:
         """Write what all verdicts come to, whole or not at all.

@@ -7,6 +7,7 @@
 | mlp | what the MLP adds to the stream, width D | output of its module |
 | head | one head's part before the output projection | input of that projection |
 | neurons | entries of act(gate) * up, or of act(up) | input of the down projection |
+| embedding | what the first block reads, width D | output of the embedding |
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-SiteKind = Literal["layer", "attention", "mlp", "head", "neurons"]
-SITE_KINDS: tuple[SiteKind, ...] = ("layer", "attention", "mlp", "head", "neurons")
+SiteKind = Literal["layer", "attention", "mlp", "head", "neurons", "embedding"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,6 +36,8 @@ class Site:
     """First head, or first neuron; 0 for whole tensors."""
     last: int = 0
     """One past the last neuron; 0 for whole tensors and heads."""
+    members: tuple[int, ...] = ()
+    """Single neurons that need not be neighbours; `first` and `last` are not read then."""
 
     @property
     def name(self) -> str:
@@ -43,6 +45,10 @@ class Site:
         block = f"block {self.block + 1}"
         if self.kind == "head":
             return f"head {self.block + 1}.{self.first + 1}"
+        if self.kind == "embedding":
+            return "embedding"
+        if self.members:
+            return f"{block} {len(self.members)} neurons"
         if self.kind == "neurons":
             one = self.last - self.first == 1
             return f"{block} neuron {self.first}" if one else f"{block} neurons {self.first}-{self.last - 1}"
@@ -72,6 +78,15 @@ class Anatomy:
         self.width = width
         self.head_width = _inputs(self.out[0]) // self.n_heads
         self.n_neurons = _inputs(self.down[0])
+        embedding = model.get_input_embeddings()
+        hooked = [embedding, *self.blocks, *self.attention, *self.mlp, *self.out, *self.down]
+        if len({id(module) for module in hooked}) != len(hooked):
+            message = (
+                f"the architecture {type(model).__name__} is not supported here: two blocks share a module, "
+                "so a part of one cannot be patched without the other."
+            )
+            raise ModelError(message)
+        self.embedding = embedding
 
     def hook_point(self, site: Site) -> tuple[nn.Module, bool]:
         """The module to hook, and whether its input is meant (else its output)."""
@@ -81,10 +96,14 @@ class Anatomy:
             return self.attention[site.block], False
         if site.kind == "mlp":
             return self.mlp[site.block], False
+        if site.kind == "embedding":
+            return self.embedding, False
         return (self.out if site.kind == "head" else self.down)[site.block], True
 
-    def columns(self, site: Site) -> slice:
+    def columns(self, site: Site) -> slice | list[int]:
         """Which entries of the last axis belong to the site."""
+        if site.members:
+            return list(site.members)
         if site.kind == "head":
             return slice(site.first * self.head_width, (site.first + 1) * self.head_width)
         if site.kind == "neurons":

@@ -35,6 +35,15 @@ class Patch(NamedTuple):
     """Positions counted from the end of the prompt: -1 is its last token."""
 
 
+class _Job(NamedTuple):
+    """What one hook replaces in one row."""
+
+    row: int
+    where: list[int]
+    columns: slice | list[int]
+    value: Tensor
+
+
 class Clean(NamedTuple):
     """A run of one prompt without patches."""
 
@@ -48,6 +57,8 @@ class Clean(NamedTuple):
     """Y without patches."""
     noise: Tensor | None
     """What was added to the embeddings of the tail, shape (tail, width); None for none."""
+    request: str = ""
+    """The prompt's text, for outcomes that judge a reply."""
 
 
 class Patcher:
@@ -57,6 +68,7 @@ class Patcher:
         model: The model; padding is never needed, since one prompt is run at a time.
         outcome: What is measured at the end.
         kinds: Kinds of sites whose activations are kept from clean runs.
+        prefix: Tokens that many prompts start with; their keys and values are computed once.
         max_rows: Patches run side by side.
     """
 
@@ -66,6 +78,7 @@ class Patcher:
         outcome: Outcome,
         kinds: Sequence[SiteKind],
         *,
+        prefix: Sequence[int] = (),
         max_rows: int = MAX_ROWS,
     ) -> None:
         self.model = model
@@ -73,14 +86,20 @@ class Patcher:
         self.outcome = outcome
         self._kinds = tuple(kinds)
         self._max_rows = max_rows
+        self._prefix = list(prefix)
+        self._prefix_past: list[tuple[Tensor, Tensor]] | None = None
+        self._is_changed = False
 
-    def clean(self, ids: Sequence[int], tail: int, *, noise: Tensor | None = None) -> Clean:
+    def clean(
+        self, ids: Sequence[int], tail: int, *, noise: Tensor | None = None, request: str = ""
+    ) -> Clean:
         """Run a prompt and keep what patched runs need.
 
         Args:
             ids: The whole prompt.
             tail: Number of places at its end that patched runs may change; 1 to all.
             noise: Added to the embeddings of the tail, shape (tail, width).
+            request: The prompt's text, where the outcome judges a reply.
 
         Raises:
             ModelError: If the tail is longer than the prompt.
@@ -92,11 +111,11 @@ class Patcher:
             raise ModelError(message)
         device = self.model.torch_model.device
         head, rest = ids[: len(ids) - tail], torch.tensor(ids[len(ids) - tail :], device=device)
-        with torch.inference_mode():
+        with torch.no_grad():
             past = self._past(head)
-        run = Clean(rest, past, {}, 0.0, noise)
+        run = Clean(rest, past, {}, 0.0, noise, request)
         values: dict[Point, Tensor] = {}
-        with torch.inference_mode(), self._reading(values, tail):
+        with torch.no_grad(), self._reading(values, tail):
             outcome = self._outcomes(run, 1)
         return run._replace(values=values, outcome=float(outcome[0]))
 
@@ -119,7 +138,7 @@ class Patcher:
         import torch
 
         found = [np.empty(0)]
-        with torch.inference_mode():
+        with torch.no_grad():
             for start in range(0, len(patches), self._max_rows):
                 rows = patches[start : start + self._max_rows]
                 with self._writing(base, source, rows, control):
@@ -143,28 +162,84 @@ class Patcher:
         """
         import torch
 
-        read: dict[Point, Tensor] = {}
-        tail = len(base.tail)
-        with torch.enable_grad(), self._reading(read, tail, kinds=kinds, keep_graph=True):
+        read: list[tuple[Point, Tensor]] = []
+
+        def keep(point: Point) -> Callable[[Tensor], None]:
+            return lambda tensor: read.append((point, tensor))
+
+        with torch.enable_grad(), self._hooks({point: keep(point) for point in self._points(kinds)}):
             outcome = self._outcomes(base, 1, needs_gradient=True)
-            points = list(read)
-            gradients = torch.autograd.grad(outcome.sum(), [read[point] for point in points])
-        where = [tail + place for place in places]
-        found = {}
-        for point, gradient in zip(points, gradients, strict=True):
+            gradients = torch.autograd.grad(outcome.sum(), [tensor for _, tensor in read])
+        where = [len(base.tail) + place for place in places]
+        found: dict[Point, np.ndarray] = {}
+        # An outcome may run the model more than once, and each pass has its share.
+        for (point, _), gradient in zip(read, gradients, strict=True):
             moved = source.values[point][where] - base.values[point][where]
-            found[point] = (moved * gradient[0, where]).sum(dim=0).double().cpu().numpy()
+            part = (moved * gradient[0, where]).sum(dim=0).double().cpu().numpy()
+            found[point] = found[point] + part if point in found else part
         return found
 
+    def _points(self, kinds: Sequence[SiteKind]) -> list[Point]:
+        return [
+            (kind, block)
+            for kind in kinds
+            for block in range(1 if kind == "embedding" else self.anatomy.n_blocks)
+        ]
+
+    @contextmanager
+    def held(self, site: Site, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Change a site at every place of every run inside the block, as a defence would; then undo it.
+
+        Args:
+            site: What is changed.
+            change: Given its values, shape (rows, places, entries); returns others of the same shape.
+        """
+        columns = self.anatomy.columns(site)
+
+        def write(tensor: Tensor) -> Tensor:
+            tensor = tensor.clone()
+            tensor[..., columns] = change(tensor[..., columns])
+            return tensor
+
+        self._is_changed = True
+        try:
+            with self._hooks({(site.kind, site.block): write}):
+                yield
+        finally:
+            self._is_changed = False
+
+    def token_losses(self, ids: Sequence[int]) -> np.ndarray:
+        """Negative log-likelihood of every token but the first, in nats; shape (tokens - 1,)."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        given = torch.tensor([list(ids)], device=self.model.torch_model.device)
+        with torch.no_grad():
+            logits = self.model.torch_model(input_ids=given, use_cache=False).logits[0, :-1].float()
+            losses: np.ndarray = cross_entropy(logits, given[0, 1:], reduction="none").double().cpu().numpy()
+        return losses
+
     def _past(self, head: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of the places before the tail."""
+        size = len(self._prefix)
+        # Under a change that holds everywhere the prefix has other keys and values.
+        if self._is_changed or not size or len(head) <= size or list(head[:size]) != self._prefix:
+            return self._keys(head, [])
+        if self._prefix_past is None:
+            self._prefix_past = self._keys(self._prefix, [])
+        return self._keys(head[size:], self._prefix_past)
+
+    def _keys(
+        self, ids: Sequence[int], before: Sequence[tuple[Tensor, Tensor]]
+    ) -> list[tuple[Tensor, Tensor]]:
         import torch
         from transformers import DynamicCache
 
-        if not head:
+        if not ids:
             return []
-        cache = DynamicCache()
-        ids = torch.tensor([list(head)], device=self.model.torch_model.device)
-        self.model.torch_model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache = DynamicCache(list(before))
+        given = torch.tensor([list(ids)], device=self.model.torch_model.device)
+        self.model.torch_model.base_model(input_ids=given, past_key_values=cache, use_cache=True)
         return [(key, value) for key, value, *_ in cache]
 
     def _outcomes(self, run: Clean, rows: int, *, needs_gradient: bool = False) -> Tensor:
@@ -174,10 +249,13 @@ class Patcher:
 
         before = run.past[0][0].shape[2] if run.past else 0
 
-        def forward(more: Sequence[int]) -> Tensor:
+        def forward(more: Sequence[Sequence[int]]) -> Tensor:
             """Log-probabilities at the prompt's last place and at those of `more` but the last."""
-            added = torch.tensor(list(more[:-1]), dtype=torch.long, device=run.tail.device)
-            ids = torch.cat([run.tail, added]).expand(rows, -1)
+            length = len(more[0]) if more else 0
+            ids = run.tail.expand(rows, -1)
+            if length > 1:
+                added = torch.tensor([list(row[:-1]) for row in more], device=ids.device)
+                ids = torch.cat([ids, added.expand(rows, -1)], dim=1)
             cache = DynamicCache(
                 [(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in run.past]
             )
@@ -188,12 +266,13 @@ class Patcher:
                     position_ids=positions.expand(rows, -1),
                     past_key_values=cache if run.past else None,
                     use_cache=bool(run.past),
-                    logits_to_keep=max(1, len(more)),
+                    logits_to_keep=max(1, length),
                 )
-            logs: Tensor = output.logits.float().log_softmax(dim=-1)
-            return logs
+            logits: Tensor = output.logits
+            wide = logits if logits.dtype == torch.float64 else logits.float()
+            return wide.log_softmax(dim=-1)
 
-        return self.outcome.measure(forward)
+        return self.outcome.measure(forward, run.request)
 
     @contextmanager
     def _embedding(self, run: Clean, *, needs_gradient: bool) -> Iterator[None]:
@@ -208,38 +287,26 @@ class Patcher:
                 output[:, : len(run.noise)] += run.noise
             return output.detach().requires_grad_() if needs_gradient else output
 
-        handle = self.model.torch_model.get_input_embeddings().register_forward_hook(change)
+        # Before any patch, so that a patched embedding is the one that the first block reads.
+        handle = self.anatomy.embedding.register_forward_hook(change, prepend=True)
         try:
             yield
         finally:
             handle.remove()
 
     @contextmanager
-    def _reading(
-        self,
-        values: dict[Point, Tensor],
-        tail: int,
-        *,
-        kinds: Sequence[SiteKind] | None = None,
-        keep_graph: bool = False,
-    ) -> Iterator[None]:
+    def _reading(self, values: dict[Point, Tensor], tail: int) -> Iterator[None]:
         """Collect the first pass's activations on the tail."""
 
         def keep(point: Point) -> Callable[[Tensor], None]:
             def read(tensor: Tensor) -> None:
                 # An outcome may run the model more than once; the tail is the same each time.
                 if point not in values:
-                    values[point] = tensor if keep_graph else tensor[0, :tail].clone()
+                    values[point] = tensor[0, :tail].clone()
 
             return read
 
-        with self._hooks(
-            {
-                (kind, block): keep((kind, block))
-                for kind in (kinds or self._kinds)
-                for block in range(self.anatomy.n_blocks)
-            }
-        ):
+        with self._hooks({point: keep(point) for point in self._points(self._kinds)}):
             yield
 
     @contextmanager
@@ -250,7 +317,7 @@ class Patcher:
         import torch
 
         tail = len(base.tail)
-        jobs: dict[Point, list[tuple[int, list[int], slice, Tensor]]] = {}
+        jobs: dict[Point, list[_Job]] = {}
         for row, patch in enumerate(rows):
             where = [tail + place for place in patch.places]
             for site in patch.sites:
@@ -262,13 +329,14 @@ class Patcher:
                     drawn = torch.from_numpy(control.normal(size=tuple(value.shape))).to(value)
                     size = (value - old).norm() / drawn.norm().clamp_min(1e-12)
                     value = old + drawn * size
-                jobs.setdefault(point, []).append((row, where, columns, value))
+                jobs.setdefault(point, []).append(_Job(row, where, columns, value))
 
-        def write(todo: list[tuple[int, list[int], slice, Tensor]]) -> Callable[[Tensor], Tensor]:
+        def write(todo: list[_Job]) -> Callable[[Tensor], Tensor]:
             def change(tensor: Tensor) -> Tensor:
                 tensor = tensor.clone()
                 for row, where, columns, value in todo:
-                    tensor[row, where, columns] = value
+                    for place, part in zip(where, value, strict=True):
+                        tensor[row, place, columns] = part
                 return tensor
 
             return change

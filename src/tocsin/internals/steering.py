@@ -159,10 +159,34 @@ def left_padded(model: LocalModel, rows: Sequence[Sequence[int]]) -> tuple[Tenso
 def _steered(
     model: LocalModel, rows: Sequence[Sequence[int]], longest: int, steering: Steering | None
 ) -> Iterator[None]:
-    """Add the vector to one block's input at the prompts' own tokens while the block is open."""
+    """Add the vector at the prompts' own tokens, of rows padded on the left, while the block is open."""
     import torch
 
-    if steering is None or steering.coefficient == 0:
+    if steering is None:
+        yield
+        return
+    places = torch.zeros((len(rows), longest))
+    for i, row in enumerate(rows):
+        places[i, longest - len(row) : longest - steering.last] = 1
+    with steered_at(model, places, steering):
+        yield
+
+
+@contextmanager
+def steered_at(model: LocalModel, places: Tensor, steering: Steering) -> Iterator[None]:
+    """Add the vector to one block's input at given tokens while the block is open.
+
+    Args:
+        model: Whose forward passes inside the block are changed.
+        places: 1 where the vector is added and 0 elsewhere, of the shape (batch, tokens) of these passes.
+        steering: Vector, block and coefficient; its `last` is not looked at.
+
+    Raises:
+        ModelError: If the vector or the block does not fit.
+    """
+    import torch
+
+    if steering.coefficient == 0:
         yield
         return
     blocks = find_blocks(model.torch_model)
@@ -173,9 +197,7 @@ def _steered(
         )
         raise ModelError(message)
     device, kind = model.torch_model.device, model.torch_model.dtype
-    added = torch.zeros((len(rows), longest, 1), dtype=kind, device=device)
-    for i, row in enumerate(rows):
-        added[i, longest - len(row) : longest - steering.last] = steering.coefficient
+    added = (places * steering.coefficient).to(device, kind)[..., None]
     shift = added * torch.from_numpy(np.ascontiguousarray(steering.vector)).to(device, kind)
 
     def change(

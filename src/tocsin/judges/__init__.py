@@ -5,11 +5,13 @@ in the same registry and is measured by the same `evaluate`. Importing this pack
 (entry-point group `tocsin`).
 """
 
+from tocsin.judges import classifier as _classifier
 from tocsin.judges import embedding as _embedding
+from tocsin.judges import guards as _guards
 from tocsin.judges import lexical as _lexical
 from tocsin.judges import prompted as _prompted
 from tocsin.judges import strings as _strings
 
 __all__: list[str] = []
 
-_REGISTERED = (_embedding, _lexical, _prompted, _strings)
+_REGISTERED = (_classifier, _embedding, _guards, _lexical, _prompted, _strings)

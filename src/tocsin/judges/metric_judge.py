@@ -94,3 +94,24 @@ def unreadable(item: Item) -> Abstention | None:
     if not item.text.strip():
         return Abstention(reason=Reason.EMPTY, detail="the response has no text")
     return None
+
+
+def unreadable_pair(item: Item, most: int) -> Abstention | None:
+    """Why an item is no response that can be judged together with its request; None when it is one.
+
+    Args:
+        item: What is to be judged.
+        most: Characters of request and response together. Longer ones are not judged: which part would a cut
+            leave out?
+    """
+    problem = unreadable(item)
+    if problem is not None:
+        return problem
+    if item.prompt is None or not item.prompt.strip():
+        detail = "the judge reads a response together with its request, and the item has none"
+        return Abstention(reason=Reason.MISSING_PART, detail=detail)
+    size = len(item.prompt) + len(item.text)
+    if size > most:
+        detail = f"request and response have {size:,} characters, of at most {most:,}"
+        return Abstention(reason=Reason.TRUNCATED, detail=detail)
+    return None

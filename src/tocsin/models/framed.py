@@ -8,7 +8,7 @@ ordinary characters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tocsin.core.errors import ModelError
@@ -69,13 +69,27 @@ def chat_pieces(tokens: ChatTokens, roles: Sequence[str]) -> list[str]:
     Raises:
         ModelError: If there is no template, or it refuses the roles or changes the texts it is given.
     """
+    return printed_pieces(tokens.id, tokens.render, roles)
+
+
+def printed_pieces(name: str, render: Callable[[Sequence[Turn]], str], roles: Sequence[str]) -> list[str]:
+    """What `render` prints around the texts of turns with these roles.
+
+    Args:
+        name: Of the model, for the error.
+        render: A chat template with its options.
+        roles: Of the turns, whose texts must be printed once each and in order.
+
+    Raises:
+        ModelError: If there is no template, or it refuses the roles or changes the texts it is given.
+    """
     marks = [_MARK.format(index) for index in range(len(roles))]
-    rest = tokens.render([Turn(role=role, text=mark) for role, mark in zip(roles, marks, strict=True)])
+    rest = render([Turn(role=role, text=mark) for role, mark in zip(roles, marks, strict=True)])
     pieces = []
     for mark in marks:
         before, found, rest = rest.partition(mark)
         if not found or mark in rest:
-            message = f"the chat template of {tokens.id} changes the text it is given, so it cannot be used."
+            message = f"the chat template of {name} changes the text it is given, so it cannot be used."
             raise ModelError(message)
         pieces.append(before)
     return [*pieces, rest]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from tocsin.models.embedded import EmbeddedModel
     from tocsin.models.local import LocalModel
+    from tocsin.models.local.writing import Written
 
 DEFAULT_BATCH = 8
 DEFAULT_TOKENS = 256
@@ -169,29 +170,10 @@ class TorchResponder:
         pieces = chat_pieces(self._reader, [role for role, _ in shown])
         return framed_ids(self._reader, pieces, [text for _, text in shown])
 
-    def _written(self, sequences: Sequence[Sequence[int]]) -> list[tuple[list[int], bool]]:
-        if not sequences:
-            return []
-        import torch
+    def _written(self, sequences: Sequence[Sequence[int]]) -> list[Written]:
+        from tocsin.models.local.writing import write_greedily
 
-        longest = max(len(sequence) for sequence in sequences)
-        padded = [[0] * (longest - len(sequence)) + list(sequence) for sequence in sequences]
-        mask = [[0] * (longest - len(sequence)) + [1] * len(sequence) for sequence in sequences]
-        device = self._model.device
-        ends = self._ends()
-        with torch.inference_mode():
-            out = self._model.generate(  # type: ignore[operator]  # a mixin that torch types as a tensor
-                input_ids=torch.tensor(padded, device=device),
-                attention_mask=torch.tensor(mask, device=device),
-                max_new_tokens=self._max_tokens,
-                do_sample=False,
-                pad_token_id=ends[0] if ends else 0,
-            )
-        found = []
-        for row in out[:, longest:].tolist():
-            stop = next((place for place, token in enumerate(row) if token in ends), None)
-            found.append((row if stop is None else row[:stop], stop is None))
-        return found
+        return write_greedily(self._model, sequences, max_tokens=self._max_tokens, ends=self._ends())
 
     def _ends(self) -> list[int]:
         config = self._model.generation_config

@@ -11,6 +11,7 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import JsonValue
 
 from tocsin.core.errors import ModelError
 from tocsin.core.records import Turn
@@ -52,8 +53,20 @@ class ChatTemplate:
             message = f"the model's chat template is not valid Jinja ({error})."
             raise ModelError(message) from error
 
-    def render(self, turns: Sequence[Turn], *, generation_prompt: bool = True) -> str:
-        """The template applied to turns."""
+    def render(
+        self,
+        turns: Sequence[Turn],
+        *,
+        generation_prompt: bool = True,
+        options: Mapping[str, JsonValue] | None = None,
+    ) -> str:
+        """The template applied to turns.
+
+        Args:
+            turns: The chat.
+            generation_prompt: End where a reply begins.
+            options: Further names a template may ask for, such as `guideline` of ShieldGemma.
+        """
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
         try:
             # Templates ask whether `tools` and `documents` are none, which an undefined name is not.
@@ -63,6 +76,7 @@ class ChatTemplate:
                 documents=None,
                 add_generation_prompt=generation_prompt,
                 **self._names,
+                **(options or {}),
             )
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
             roles = ", ".join(turn.role for turn in turns)

@@ -42,6 +42,11 @@ class TextTokenizer:
             return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """Tokens and their ids, special ones included."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
+    @property
     def raw_prefix(self) -> tuple[int, ...]:
         """Special tokens put before a plain text."""
         with self._switch:

@@ -67,6 +67,8 @@ class Section:
     title: str
     paragraphs: Sequence[str] = ()
     parts: Sequence[Table | Figure] = ()
+    folded: str = ""
+    """If given, its tables are hidden until this is clicked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +165,7 @@ def cell_text(cell: Cell | Ranged) -> str:
 def _section_view(section: Section) -> Mapping[str, object]:
     return {
         "title": section.title,
+        "folded": section.folded,
         "paragraphs": section.paragraphs,
         "figures": [part for part in section.parts if isinstance(part, Figure)],
         "tables": [_table_view(part) for part in section.parts if isinstance(part, Table)],

@@ -34,13 +34,14 @@ class Stages:
         self.folder = folder
         self.private = folder / "private"
         with _named_errors(folder):
-            self.private.mkdir(parents=True, exist_ok=True)
-            self.private.chmod(0o700)
             known = self.private / "run.json"
             if not known.exists():
-                if any(path.name != "private" for path in folder.iterdir()):
+                strange = [p for p in folder.glob("*") if p != self.private or any(p.iterdir())]
+                if strange:
                     message = "expected a new or empty folder, or a trace of the same log."
                     raise RunError(message, path=folder)
+                self.private.mkdir(parents=True, exist_ok=True)
+                self.private.chmod(0o700)
                 write_whole(known, identity)
             if json.loads(known.read_text("utf-8")) != identity:
                 message = "the folder holds a trace of another log or other options. Choose another --out."

@@ -43,6 +43,15 @@ tocsin judges rank dataset.jsonl --version v2 --metric rouge-1-recall --metric w
 
 Reads HarmMetric Eval (arXiv 2509.24384) in both layouts, or your own data of that shape. Scores with length
 taken out stand beside the plain ones.""",
+    "train": """Train a classifier of responses on your own labels.
+
+```text
+tocsin judges train labelled.jsonl --model small-model/ --out my-classifier
+tocsin judges rank benchmark.jsonl --metric harm-classifier --model small-model/ --profile my-classifier
+```
+
+HarmClassifier (arXiv 2509.24384): a low-rank adapter beside a frozen local model, trained with soft labels.
+Prints how well it tells the classes apart on topics it has not seen, before and after.""",
 }
 
 app = App(name="judges", help=SUMMARY, help_format="markdown", result_action="return_value")

@@ -27,6 +27,7 @@ def rank(
     version: Literal["v1", "v2"] | None = None,
     metric: tuple[str, ...] = (),
     scores: tuple[Path, ...] = (),
+    profile: Path | None = None,
     words: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     out: Path | None = None,
     fresh: bool = False,
@@ -44,6 +45,7 @@ def rank(
         metric: Judge or metric from `tocsin detectors`; may be repeated (default: every one that needs no
             model).
         scores: File with scores of another tool; may be repeated (default: none).
+        profile: Folder of a fitted judge, such as one of `tocsin judges train` (default: those that ship).
         words: Cut all texts after so many words, so that length tells nothing (default: whole texts).
         out: Run folder (default: tocsin-runs/rank-ID, named by data, judges and settings).
         fresh: Begin anew even if this was ranked before.
@@ -59,6 +61,7 @@ def rank(
             dataset,
             judges=metric,
             scores=scores,
+            profile=profile,
             version=version,
             words=words,
             n_resamples=resamples,

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tocsin.api.trace import TraceOptions, run_trace
-from tocsin.cli.show import plain_table, table_text, write
-from tocsin.report import visible
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from tocsin.api.trace import TraceOptions, trace_log
+from tocsin.api.trace_page import trace_page
+from tocsin.cli.app import invocation
+from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
+from tocsin.cli.show import notice, progress_bar, write
+from tocsin.core.run_record import REPORT
+from tocsin.report import render_study
 from tocsin.trace.engine.relations import CLEANING
 from tocsin.trace.link.link import SIMILARITY
 from tocsin.trace.log.schema import Columns
+from tocsin.trace.spread.parents import DEFAULT_RULES, RuleName
 
 
 def run(
@@ -18,13 +27,23 @@ def run(
     /,
     *,
     out: Path,
-    column: tuple[str, ...] = (),
-    keep: tuple[str, ...] = (),
+    column: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    keep: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     similarity: float = SIMILARITY,
     media: Path | None = None,
+    detector: str | None = None,
+    model: str = "embedded",
+    rule: Annotated[tuple[RuleName, ...], Parameter(negative=())] = (),
+    draws: Annotated[int, Parameter(validator=Number(gte=1))] = 10,
+    share: float = 0.05,
+    seed: int = 0,
     engine: Literal["duckdb", "spark"] = "duckdb",
     master: str = "local[2]",
-    min_cell: int = 5,
+    min_cell: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
+    include_text: bool = False,
+    offline: bool = False,
+    json: bool = False,
+    configs: ConfigOptions = CONFIG_DEFAULTS,
 ) -> None:
     """Trace a message log.
 
@@ -35,17 +54,42 @@ def run(
         keep: Cleaning rule to switch off: empty, short, greeting or ciphertext.
         similarity: Least Jaccard similarity of near-duplicate texts.
         media: Folder of the files that the media column names; without it the column holds hashes.
+        detector: Detector that labels items without a label (default: labels of the log only).
+        model: Model of the detector.
+        rule: Rule of reconstruction; may be given several times (default: netinf, nearest, star, sampled).
+        draws: Draws of the rule `sampled`.
+        share: Share of all groups that the log holds, in (0, 1], for estimates of complete cascades.
+        seed: Of draws, intervals and permutations.
         engine: What runs the relational steps.
         master: Address of the Spark master.
-        min_cell: Counts under this are not exported.
+        min_cell: Cells of fewer cascades are not shown.
+        include_text: Put texts of the largest cascades on the page, hidden behind a click.
+        offline: Never fetch anything.
+        json: Print the result as JSON.
+        configs: Where options come from.
     """
-    unknown = tuple(rule for rule in keep if rule not in CLEANING)
-    rules = tuple(rule for rule in CLEANING if rule not in keep) + unknown
-    options = TraceOptions(Columns.mapped(column), rules, similarity, media, engine, master, min_cell)
-    result = run_trace(messages, out, options)
-    table = plain_table("stage", "count", "")
-    for stage, counts in result.counts.items():
-        for name, value in counts.items():
-            shown = f"{value}" if value >= min_cell else f"under {min_cell}"
-            table.add_row(stage, visible(name), shown)
-    write([table_text(table), f"Summary: {visible(str(result.summary))}\n"])
+    del configs  # read before this function is called
+    unknown = tuple(name for name in keep if name not in CLEANING)
+    options = TraceOptions(
+        columns=Columns.mapped(column),
+        cleaning=tuple(name for name in CLEANING if name not in keep) + unknown,
+        similarity=similarity,
+        media=media,
+        rules=rule or DEFAULT_RULES,
+        draws=draws,
+        share=share,
+        min_cell=min_cell,
+        seed=seed,
+        engine=engine,
+        master=master,
+    )
+    with progress_bar() as progress:
+        result = trace_log(
+            messages, out, options, detector=detector, model=model, offline=offline,
+            include_text=include_text, argv=invocation.argv, progress=progress,
+        )  # fmt: skip
+    if json:
+        write([result.study.model_dump_json() + "\n"])
+    else:
+        write([render_study(trace_page(result.study), is_terminal=sys.stdout.isatty())])
+    notice(f"report: {out / REPORT}")

@@ -5,6 +5,8 @@ Activations are arrays of shape (prompts, width), the same prompts in the same o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,34 +73,34 @@ def gap_ratio(
     return float(mean_difference(harmful, harmless) @ direction) / own if own > 0 else float("nan")
 
 
-def transferred_auroc(
-    base_harmful: NDArray[np.floating],
-    base_harmless: NDArray[np.floating],
-    harmful: NDArray[np.floating],
-    harmless: NDArray[np.floating],
-    *,
-    without: Floats | None = None,
-) -> float:
-    """AUROC on the suspect's activations of a probe fitted on the base's (F3).
+def fitted_probe(
+    harmful: NDArray[np.floating], harmless: NDArray[np.floating], *, without: Floats | None = None
+) -> Callable[[NDArray[np.floating], NDArray[np.floating]], float]:
+    """A linear probe fitted on one model, to be read on another (F3).
 
     Args:
-        base_harmful: Activations the probe is fitted on.
-        base_harmless: Likewise.
-        harmful: The suspect's, of other prompts.
+        harmful: Activations the probe is fitted on.
         harmless: Likewise.
         without: Direction taken out of all activations first, to see what is readable beside it.
+
+    Returns:
+        Gives the AUROC on harmful and harmless activations of any model, best of other prompts.
     """
     from sklearn.linear_model import LogisticRegression
 
-    sides = [_without(np.asarray(s, np.float64), without) for s in (base_harmless, base_harmful)]
+    sides = [_without(np.asarray(s, np.float64), without) for s in (harmless, harmful)]
     train = np.vstack(sides)
     centre, spread = train.mean(axis=0), train.std(axis=0)
     spread[spread < 1e-8] = 1.0
     labels = np.repeat([0, 1], [len(side) for side in sides])
     probe = LogisticRegression(C=0.01, max_iter=2_000).fit((train - centre) / spread, labels)
-    test = [_without(np.asarray(s, np.float64), without) for s in (harmless, harmful)]
-    scores = probe.decision_function((np.vstack(test) - centre) / spread)
-    return auroc(scores, np.repeat([0, 1], [len(side) for side in test]))
+
+    def read(bad: NDArray[np.floating], good: NDArray[np.floating]) -> float:
+        test = [_without(np.asarray(s, np.float64), without) for s in (good, bad)]
+        scores = probe.decision_function((np.vstack(test) - centre) / spread)
+        return auroc(scores, np.repeat([0, 1], [len(side) for side in test]))
+
+    return read
 
 
 def linear_cka(x: NDArray[np.floating], y: NDArray[np.floating], *, debiased: bool = True) -> float:

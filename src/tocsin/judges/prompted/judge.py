@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue, ValidationError
 from tocsin.core.errors import UsageError
 from tocsin.core.records import Abstention, Examined, Item, Provenance, Reason, Record, Verdict
 from tocsin.core.registry import Cost, Detector, DetectorContext, Factory, detector, lookup
-from tocsin.judges.metric_judge import RESPONSE_KINDS, unreadable
+from tocsin.judges.metric_judge import RESPONSE_KINDS, unreadable_pair
 from tocsin.judges.prompted.rubrics import RUBRICS, Answer, Head, Rubric, combine_heads
 from tocsin.judges.prompted.wording import QUESTION
 from tocsin.models.chat import (
@@ -37,7 +37,7 @@ VERSION = "1"
 CHUNK = 32
 """Items that are asked about together."""
 MAX_CHARACTERS = 100_000
-"""Of request and response. Longer ones are not judged: which part would a cut leave out?"""
+"""Of request and response."""
 
 
 class PromptedSettings(Record):
@@ -141,7 +141,7 @@ class PromptedJudge:
             self._model.close()
 
     def _judge(self, items: list[Item]) -> Iterator[Verdict]:
-        problems = [self._unreadable(item) for item in items]
+        problems = [unreadable_pair(item, MAX_CHARACTERS) for item in items]
         known = [self._rubric.without_asking(item.text) for item in items]
         rounds = [
             _Round(index, number, item.prompt or "", item.text)
@@ -162,19 +162,6 @@ class PromptedJudge:
                 yield self._verdict(item, [value], [])
             else:
                 yield self._joined(item, [each for each in rounds if each.item == index])
-
-    def _unreadable(self, item: Item) -> Abstention | None:
-        problem = unreadable(item)
-        if problem is not None:
-            return problem
-        if item.prompt is None or not item.prompt.strip():
-            detail = "the judge reads a response together with its request, and the item has none"
-            return Abstention(reason=Reason.MISSING_PART, detail=detail)
-        size = len(item.prompt) + len(item.text)
-        if size > MAX_CHARACTERS:
-            detail = f"request and response have {size:,} characters, of at most {MAX_CHARACTERS:,}"
-            return Abstention(reason=Reason.TRUNCATED, detail=detail)
-        return None
 
     def _question(self, each: _Round) -> ChatRequest:
         head = self._rubric.heads[len(each.answers)]

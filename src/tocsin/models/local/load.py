@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import JsonValue
 
 from tocsin.core.cache import Cache
 from tocsin.core.errors import MissingExtraError, ModelError, UsageError
 from tocsin.models.embedded.files import sha256_of
+from tocsin.models.local.classifier import TextClassifier
 from tocsin.models.local.model import LocalModel, Padding
 from tocsin.models.template import ChatTemplate
 from tocsin.models.tokens import TextTokenizer
@@ -19,7 +20,7 @@ from tocsin.models.tokens import TextTokenizer
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Configuration, tokenizer, template and weights; never Python files or pickles.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
@@ -46,8 +47,7 @@ def load_local(
 
     The weights are float32 on the CPU and as stored elsewhere. The revision is a hash over the whole weight
     files: a partial one could miss an edit of a few weights and so accept a profile fitted on another model.
-        It is kept
-    by size and time of change, because hashing takes about a second for each gigabyte.
+    It is kept by size and time of change, because hashing takes about a second for each gigabyte.
 
     Raises:
         MissingExtraError: If torch or transformers is not installed.
@@ -55,29 +55,82 @@ def load_local(
         ModelError: If the model is missing, damaged, quantised, needs its own code, or is of an unsupported
             kind.
     """
+    if batch_size is not None and batch_size < 1:
+        message = f"--batch-size must be at least 1, got {batch_size}."
+        raise UsageError(message)
+    found = _load(name, "AutoModelForCausalLM", is_hub=is_hub, offline=offline, device=device)
+    return LocalModel(
+        found.model,
+        TextTokenizer(_backend(found.tokenizer, found.folder)),
+        _template(found.tokenizer),
+        id=found.id,
+        revision=found.revision,
+        batch_size=batch_size,
+        padding=padding,
+    )
+
+
+def load_classifier(
+    name: Path | str,
+    *,
+    is_hub: bool = False,
+    offline: bool = False,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> TextClassifier:
+    """A model with a classification head; arguments, weights and errors as for `load_local`.
+
+    Raises:
+        ModelError: Also if the weights hold no head, which transformers would fill with random numbers.
+    """
+    if batch_size is not None and batch_size < 1:
+        message = f"--batch-size must be at least 1, got {batch_size}."
+        raise UsageError(message)
+    found = _load(name, "AutoModelForSequenceClassification", is_hub=is_hub, offline=offline, device=device)
+    return TextClassifier(
+        found.model,
+        _backend(found.tokenizer, found.folder),
+        id=found.id,
+        revision=found.revision,
+        batch_size=batch_size,
+    )
+
+
+class _Loaded(NamedTuple):
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    folder: Path
+    id: str
+    revision: str
+
+
+def _load(name: Path | str, kind: str, *, is_hub: bool, offline: bool, device: str | None) -> _Loaded:
+    """A model of a kind (the name of a transformers class) on its device."""
     try:
         import torch
+        import transformers
         from safetensors import SafetensorError
-        from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.utils import logging
     except ImportError as error:
         purpose = "reading a Hugging Face model"
         raise MissingExtraError(extra="local", purpose=purpose) from error
 
-    if batch_size is not None and batch_size < 1:
-        message = f"--batch-size must be at least 1, got {batch_size}."
-        raise UsageError(message)
     target = _device(device)
     folder = _from_hub(str(name), offline=offline) if is_hub else Path(name)
     weights = _check_folder(folder)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours is the only one
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config = AutoConfig.from_pretrained(folder, **options)
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
         tokenizer = _tokenizer(folder, options)
         dtype = torch.float32 if target.type == "cpu" else "auto"
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype, use_safetensors=True, **options
+        model, report = getattr(transformers, kind).from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
         # transformers raises all of these for a damaged or unknown model; the first line says which.
@@ -87,15 +140,14 @@ def load_local(
             "run."
         )
         raise ModelError(message) from error
-    return LocalModel(
-        model.to(target),  # type: ignore[arg-type]
-        TextTokenizer(_backend(tokenizer, folder)),
-        _template(tokenizer),
-        id=str(name) if is_hub else folder.resolve().name,
-        revision=_revision(weights),
-        batch_size=batch_size,
-        padding=padding,
-    )
+    if report["missing_keys"]:
+        message = (
+            f"the weights in {folder} lack {len(report['missing_keys'])} parts of the model, such as "
+            f"{min(report['missing_keys'])}, which would be random numbers. Use weights of the right kind."
+        )
+        raise ModelError(message)
+    model_id = str(name) if is_hub else folder.resolve().name
+    return _Loaded(model.to(target), tokenizer, folder, model_id, _revision(weights))
 
 
 def _device(name: str | None) -> torch.device:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import JsonValue
 
 from tocsin.core.errors import ModelError
 from tocsin.core.records import Turn
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 TOKENS_PER_BATCH = 2048
 MAX_PREFIXES = 8
-_PLAIN_ATTENTION = {"full_attention", "sliding_attention"}
+_PLAIN_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 KeyValue = tuple["Tensor", "Tensor"]
 Padding = Literal["left", "right"]
@@ -68,8 +69,11 @@ class LocalModel:
                 "blocks."
             )
             raise ModelError(message)
-        # A sliding window is counted in slots, so padding between a prefix and its sequence would shift it.
-        self._reuses_prefix = padding == "right" or kinds == {"full_attention"}
+        # A sliding window is counted in slots, so padding between a prefix and its sequence would shift it;
+        # chunks begin at the start of a sequence, so a prefix apart would shift them.
+        self._reuses_prefix = kinds == {"full_attention"} or (
+            padding == "right" and "chunked_attention" not in kinds
+        )
         self._takes_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
         self._tokenizer = tokenizer
         self._template = template
@@ -84,6 +88,11 @@ class LocalModel:
         self.template_hash = template.hash if template else "none"
         self.raw_prefix = tokenizer.raw_prefix
 
+    @property
+    def has_template(self) -> bool:
+        """Whether the model ships a chat template."""
+        return self._template is not None
+
     def encode(self, text: str) -> Encoded:
         """Tokens of a rendered template."""
         return self._tokenizer.encode(text, is_trusted=True)
@@ -97,6 +106,24 @@ class LocalModel:
         return self._tokenizer.decode(ids)
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """Tokens and their ids, special ones included."""
+        return self._tokenizer.vocabulary
+
+    def beside(self, model: PreTrainedModel, *, id: str, revision: str) -> LocalModel:  # noqa: A002 - as above
+        """Another model of this architecture behind the same tokenizer and template.
+
+        Args:
+            model: Such as a fine-tuned copy, on its device.
+            id: Its name.
+            revision: Hash of its weights.
+        """
+        return LocalModel(
+            model, self._tokenizer, self._template,
+            id=id, revision=revision, batch_size=self._batch_size, padding=self._padding,
+        )  # fmt: skip
+
+    @property
     def end_ids(self) -> tuple[int, ...]:
         """Tokens that end a reply, by the model's generation settings, else by its configuration."""
         for source in (self.torch_model.generation_config, text_config(self.torch_model)):
@@ -105,15 +132,21 @@ class LocalModel:
                 return tuple(found) if isinstance(found, list | tuple) else (int(found),)
         return ()
 
-    def render(self, turns: Sequence[Turn], *, generation_prompt: bool = True) -> str:
-        """The chat template applied to turns.
+    def render(
+        self,
+        turns: Sequence[Turn],
+        *,
+        generation_prompt: bool = True,
+        options: Mapping[str, JsonValue] | None = None,
+    ) -> str:
+        """The chat template applied to turns; `options` are further names that it may ask for.
 
         Raises:
             ModelError: If the model has no chat template, or it refuses the roles.
         """
         if self._template is None:
             raise no_chat_template(self.id)
-        return self._template.render(turns, generation_prompt=generation_prompt)
+        return self._template.render(turns, generation_prompt=generation_prompt, options=options)
 
     def final_norm(self, states: Array) -> Array:
         """The norm after the last block."""

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tocsin.core.errors import MissingExtraError
+from tocsin.core.spark import spark_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import ibis
+    import pyarrow as pa
 
 Engine = Literal["duckdb", "spark"]
 
@@ -27,6 +29,7 @@ def backend(engine: Engine, scratch: Path, *, master: str = "local[2]") -> Itera
 
     Raises:
         MissingExtraError: Without the extra of the engine.
+        UsageError: If Spark cannot begin.
     """
     try:
         import ibis
@@ -40,23 +43,17 @@ def backend(engine: Engine, scratch: Path, *, master: str = "local[2]") -> Itera
         finally:
             connection.disconnect()
         return
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError as error:
-        raise MissingExtraError(extra="spark", purpose="The engine 'spark'") from error
-    session = (
-        SparkSession.builder.master(master)
-        .appName("tocsin")
-        .config("spark.ui.enabled", "false")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "4")
-        .config("spark.local.dir", str(scratch / "spill"))
-        .getOrCreate()
-    )
-    try:
+    with spark_session(master, scratch, {"spark.sql.shuffle.partitions": "4"}) as session:
         yield ibis.pyspark.connect(session)
-    finally:
-        session.stop()
+
+
+def to_arrow(connection: ibis.BaseBackend, table: ibis.Table) -> pa.Table:
+    """Rows of a table. Spark's own road to Arrow is taken, since Ibis goes by pandas there."""
+    if connection.name == "duckdb":
+        return connection.to_pyarrow(table)
+    import ibis
+
+    return connection.raw_sql(ibis.to_sql(table, dialect="pyspark")).toArrow()
 
 
 def write_sorted(connection: ibis.BaseBackend, table: ibis.Table, path: Path) -> int:
@@ -66,5 +63,5 @@ def write_sorted(connection: ibis.BaseBackend, table: ibis.Table, path: Path) ->
     if connection.name == "duckdb":
         connection.to_parquet(table, path)
     else:  # Spark writes a folder of files, whose order is lost.
-        pq.write_table(connection.to_pyarrow(table), path)
+        pq.write_table(to_arrow(connection, table), path)
     return int(pq.read_metadata(path).num_rows)

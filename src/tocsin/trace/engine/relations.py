@@ -59,6 +59,14 @@ def _linked(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
     return messages.join(links, "row")
 
 
+def _earliest(linked: ibis.Table) -> ibis.Table:
+    """The first message of every item by time; of several at one time, the first row of the log."""
+    begun = linked.group_by("item").aggregate(time=lambda t: t.time.min())
+    tied = linked.join(begun, ["item", "time"])
+    rows = tied.group_by("item").aggregate(row=lambda t: t.row.min())
+    return rows.join(linked.drop("item"), "row")
+
+
 def events(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
     """`cascade, node, time`: the earliest message per item and group; items of one group are dropped.
 
@@ -74,7 +82,7 @@ def events(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
 def attributes(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
     """`cascade, label, modality, forwarding_max, size, messages`, sorted by cascade.
 
-    An item takes the label of its first labelled message; without one it is "other". Sizes count groups.
+    An item takes the label of its earliest labelled message; without one it is "other". Sizes count groups.
     """
     linked = _linked(messages, links)
     per_item = linked.group_by("item").aggregate(
@@ -84,8 +92,7 @@ def attributes(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
         messages=lambda t: t.count(),
     )
     labelled = linked.filter(linked.label.notnull() & (linked.label != UNLABELLED))
-    earliest = labelled.group_by("item").aggregate(row=lambda t: t.row.min())
-    first = earliest.join(messages, "row").select("item", "label")
+    first = _earliest(labelled).select("item", "label")
     joined = per_item.filter(per_item.size >= 2).left_join(first, "item")
     return joined.select(
         cascade=joined.item,
@@ -95,3 +102,23 @@ def attributes(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
         size=joined.size,
         messages=joined.messages,
     ).order_by("cascade")
+
+
+def shared_members(messages: ibis.Table) -> ibis.Table:
+    """`first, second, members`: how many people wrote in both groups of each pair."""
+    here = messages.select("group_key", "author_key").distinct()
+    there = here.view()
+    pairs = here.join(there, [here.author_key == there.author_key, here.group_key < there.group_key])
+    pairs = pairs.select(first=here.group_key, second=there.group_key)
+    return (
+        pairs.group_by("first", "second").aggregate(members=lambda t: t.count()).order_by("first", "second")
+    )
+
+
+def first_texts(messages: ibis.Table, links: ibis.Table) -> ibis.Table:
+    """`cascade, text`: the earliest text of every item that was seen in two groups or more, in order."""
+    linked = _linked(messages, links)
+    spread = linked.group_by("item").aggregate(size=lambda t: t.group_key.nunique())
+    written = linked.filter(linked.text.notnull() & (linked.text != ""))
+    chosen = _earliest(written).join(spread.filter(spread.size >= 2), "item")
+    return chosen.select(cascade=chosen.item, text=chosen.text).order_by("cascade")

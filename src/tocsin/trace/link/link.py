@@ -18,7 +18,9 @@ from tocsin.trace.link.minhash import (
     Codes,
     Offsets,
     Pairs,
+    at_once,
     band_keys,
+    batches,
     bucket_pairs,
     jaccard,
     resembling,
@@ -84,13 +86,17 @@ def near_pairs(codes: Codes, offsets: Offsets, similarity: float) -> Pairs:
     long = np.flatnonzero(lengths >= SHORT)
     keys = np.empty((BANDS, len(long)), np.uint64)
     low = np.empty((len(long), BINS), np.uint8)
-    for begin in range(0, len(long), _BATCH):
-        part = long[begin : begin + _BATCH]
+
+    def sign(bounds: tuple[int, int]) -> None:
+        begin, end = bounds
+        part = long[begin:end]
         ends = np.concatenate(([0], np.cumsum(lengths[part])))
         places = np.arange(ends[-1]) + np.repeat(offsets[part] - ends[:-1], lengths[part])
         signature = signatures(codes[places], ends)
         keys[:, begin : begin + len(part)] = band_keys(signature)
         low[begin : begin + len(part)] = signature & np.uint32(0xFF)
+
+    at_once(sign, batches(lengths[long]))
     kept = np.empty((0, 2), np.int64)
     for band in keys:
         joined = components(kept, len(long))

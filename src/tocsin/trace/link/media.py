@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tocsin.trace.link.clusters import guarded
 from tocsin.trace.link.hamming import MAX_DISTANCE, distances, near_hashes
-from tocsin.trace.link.minhash import Pairs
+from tocsin.trace.link.minhash import Pairs, batches
 from tocsin.trace.link.pdq import MIN_QUALITY, from_hex
 
 MIN_SHARE = 0.8
@@ -24,7 +24,7 @@ MIN_SHARE = 0.8
 GUARD_BITS = 2 * MAX_DISTANCE
 """Farthest nearest frame of a medium from the medium of its item that has the most links."""
 MAX_HOLDERS = 500
-"""A frame that more media hold, such as a title card, tells nothing of where a clip comes from."""
+"""Media that hold a frame of more media than this, such as a title card, are not all compared by it."""
 _HASH = re.compile(r"(?P<hash>[0-9a-fA-F]{64})(?:@(?P<quality>\d{1,3}))?")
 _GAP = re.compile(r"[\s,;]+")
 
@@ -104,6 +104,10 @@ class _Clips:
         order = np.argsort(self.frame, kind="stable")
         holders = np.bincount(self.frame, minlength=len(self.hashes))
         first = np.cumsum(holders) - holders
+        # Holders of a common frame are compared with their neighbours only, or their pairs would be squared.
+        common = holders[self.frame[order]] > MAX_HOLDERS
+        beside = common[:-1] & (self.frame[order][1:] == self.frame[order][:-1])
+        one, two = order[:-1][beside], order[1:][beside]
         both = both[(holders[both] <= MAX_HOLDERS).all(axis=1)]
         # Every holder of the one frame with every holder of the other.
         left = np.repeat(np.arange(len(both)), holders[both[:, 0]])
@@ -111,6 +115,7 @@ class _Clips:
         right = np.repeat(np.arange(len(left)), holders[both[left, 1]])
         other = first[both[left[right], 1]] + _within(holders[both[left, 1]])
         mine, theirs = order[place[right]], order[other]
+        mine, theirs = np.concatenate((mine, one, two)), np.concatenate((theirs, two, one))
         a, b = self.clip[mine], self.clip[theirs]
         matches = np.unique(np.stack((a, b, mine), axis=1)[a != b], axis=0)
         found, counts = np.unique(matches[:, :2], axis=0, return_counts=True)
@@ -125,8 +130,12 @@ class _Clips:
 
     def nearest(self, pairs: Pairs) -> NDArray[np.int64]:
         """Least distance of a frame of the one medium to a frame of the other, for each pair."""
-        found = np.full(len(pairs), np.iinfo(np.int64).max)
         many = self.sizes[pairs].prod(axis=1)
+        found = [self._nearest(pairs[begin:end], many[begin:end]) for begin, end in batches(many)]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def _nearest(self, pairs: Pairs, many: NDArray[np.int64]) -> NDArray[np.int64]:
+        found = np.full(len(pairs), np.iinfo(np.int64).max)
         owner = np.repeat(np.arange(len(pairs)), many)
         step = _within(many)
         width = self.sizes[pairs[owner, 1]]

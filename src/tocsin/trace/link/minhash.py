@@ -8,6 +8,9 @@ keeps the property that two texts agree in a bin with about the probability of t
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -21,6 +24,8 @@ BINS = BANDS * BAND_ROWS
 EMPTY = np.uint32(0xFFFFFFFF)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _PAIR_BATCH = 50_000
+_CHARACTERS = 6_000_000
+"""Of a batch: some 300 MB of shingles in each thread."""
 _MIN_AGREEING = 0.25
 
 Codes = NDArray[np.uint32]
@@ -121,8 +126,11 @@ def resembling(pairs: Pairs, low_bytes: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def jaccard(codes: Codes, offsets: Offsets, pairs: Pairs) -> NDArray[np.float64]:
     """Exact Jaccard similarity, from 0 to 1, of the shingle sets of each pair; 0 where both are empty."""
     result = np.zeros(len(pairs))
-    for begin in range(0, len(pairs), _PAIR_BATCH):
-        part = pairs[begin : begin + _PAIR_BATCH]
+    lengths = np.diff(offsets)
+
+    def compare(bounds: tuple[int, int]) -> None:
+        begin, end = bounds
+        part = pairs[begin:end]
         sets = [_set_keys(codes, offsets, part[:, side]) for side in (0, 1)]
         both = np.concatenate(sets)
         both.sort()
@@ -130,7 +138,32 @@ def jaccard(codes: Codes, offsets: Offsets, pairs: Pairs) -> NDArray[np.float64]
         n_shared = np.bincount(shared.astype(np.int64), minlength=len(part))
         n_all = np.bincount((both >> np.uint64(32)).astype(np.int64), minlength=len(part)) - n_shared
         result[begin : begin + len(part)] = n_shared / np.maximum(n_all, 1)
+
+    at_once(compare, batches(lengths[pairs].sum(axis=1)))
     return result
+
+
+def batches(characters: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Bounds of batches of at most `_CHARACTERS` characters, or of one text that has more.
+
+    Args:
+        characters: Of each text or pair, in order.
+    """
+    ends = np.cumsum(characters)
+    found, begin = [], 0
+    while begin < len(ends):
+        before = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, before + _CHARACTERS, side="right")))
+        found.append((begin, end))
+        begin = end
+    return found
+
+
+def at_once(work: Callable[[tuple[int, int]], None], bounds: Iterable[tuple[int, int]]) -> None:
+    """Do the work of every batch in a few threads: what takes time in it is numpy, which lets others run."""
+    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
+        for _ in pool.map(work, bounds):
+            pass
 
 
 def _set_keys(codes: Codes, offsets: Offsets, texts: NDArray[np.int64]) -> NDArray[np.uint64]:

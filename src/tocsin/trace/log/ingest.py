@@ -12,21 +12,27 @@ from typing import TYPE_CHECKING
 
 from tocsin.core.errors import InputError, MissingExtraError
 from tocsin.models.fence import local_secret
-from tocsin.trace.log.schema import MODALITIES, REQUIRED, Columns
+from tocsin.trace.log.schema import MODALITIES, OPTIONAL, REQUIRED, Columns
 
 if TYPE_CHECKING:
     import duckdb
 
+# Folder names such as label=x would become columns, and types guessed from the first rows lose later values.
+_JSON = "read_json({path}, format = 'newline_delimited', sample_size = -1, hive_partitioning = false)"
 _READERS = {
-    ".parquet": "read_parquet({path}, file_row_number = true)",
-    ".csv": "read_csv({path}, all_varchar = true, header = true)",
-    ".jsonl": "read_json({path}, format = 'newline_delimited')",
-    ".ndjson": "read_json({path}, format = 'newline_delimited')",
+    ".parquet": "read_parquet({path}, file_row_number = true, hive_partitioning = false)",
+    ".csv": "read_csv({path}, all_varchar = true, header = true, hive_partitioning = false)",
+    ".jsonl": _JSON,
+    ".ndjson": _JSON,
 }
 _HASH_HEX = 16
 _BATCH = 100_000
-MANY_TIMES = 127
-"""WhatsApp's forwarding counter for "forwarded many times": five hops or more."""
+MANY_TIMES = 5
+"""Counters of 5 and more, among them WhatsApp's 127 ("forwarded many times"), are read as 5 hops or more."""
+LONGEST_LABEL = 80
+_EARLIEST, _LATEST = 0.0, 4_102_444_800.0
+"""Seconds of the years 1970 and 2100; what lies beyond is in another unit."""
+_GLOB = str.maketrans({letter: f"[{letter}]" for letter in "*?["})
 
 
 def open_database(folder: Path, *, memory: str = "3GB") -> duckdb.DuckDBPyConnection:
@@ -88,7 +94,7 @@ def ingest(log: Path, columns: Columns, folder: Path) -> int:
         raise InputError(message, path=log)
     database = open_database(folder)
     try:
-        _load(database, log, reader.format(path=quoted(str(log))), columns)
+        _load(database, log, reader.format(path=quoted(str(log).translate(_GLOB))), columns)
         rows = _refuse_bad_rows(database, log)
         _hash_people(database, local_secret())
         _write(database, folder / "messages.parquet")
@@ -106,7 +112,13 @@ def _load(database: duckdb.DuckDBPyConnection, log: Path, source: str, columns: 
         message = f"expected a message log that DuckDB can read, got {type(error).__name__}."
         raise InputError(message, path=log) from None
     found = {str(name): str(kind) for name, kind, *_ in described}
-    missing = [getattr(columns, role) for role in REQUIRED if getattr(columns, role) not in found]
+    usual = Columns()
+    missing = [
+        name
+        for role in OPTIONAL
+        if (name := getattr(columns, role)) not in found and name != getattr(usual, role)
+    ]
+    missing += [getattr(columns, role) for role in REQUIRED if getattr(columns, role) not in found]
     if columns.text not in found and columns.media not in found:
         missing.append(columns.text)
     if missing:
@@ -127,7 +139,8 @@ def _load(database: duckdb.DuckDBPyConnection, log: Path, source: str, columns: 
         )
     number = "file_row_number" if "file_row_number" in found else "row_number() OVER () - 1"
     modality = f"lower(coalesce({text_of('modality')}, 'chat'))"
-    forwarding = f"TRY_CAST({text_of('forwarding')} AS INTEGER)"
+    hops = f"TRY_CAST({text_of('forwarding')} AS INTEGER)"
+    forwarding = f"CASE WHEN {hops} >= {MANY_TIMES} THEN {MANY_TIMES} WHEN {hops} >= 0 THEN {hops} END"
     try:
         database.execute(
             f"CREATE TABLE loaded AS SELECT CAST({number} AS BIGINT) AS row, "  # noqa: S608
@@ -135,7 +148,7 @@ def _load(database: duckdb.DuckDBPyConnection, log: Path, source: str, columns: 
             f"{text_of('author')} AS author, {time} AS time, "
             f"if({modality} = 'text', 'chat', {modality}) AS modality, "
             f"{text_of('text')} AS text, {text_of('media')} AS media, "
-            f"if({forwarding} = {MANY_TIMES}, 5, least({forwarding}, 5)) AS forwarding, "
+            f"{forwarding} AS forwarding, "
             f"nullif(trim({text_of('label')}), '') AS label FROM {source}"
         )
     except duckdb.Error as error:
@@ -152,6 +165,14 @@ def _refuse_bad_rows(database: duckdb.DuckDBPyConnection, log: Path) -> int:
     modalities = ", ".join(quoted(word) for word in (*MODALITIES, "ciphertext"))
     faults = (
         ("time IS NULL OR NOT isfinite(time)", "a time in seconds or as a timestamp"),
+        (
+            f"time < {_EARLIEST} OR time >= {_LATEST}",
+            "a time in seconds between the years 1970 and 2100 (are these milliseconds?)",
+        ),
+        (
+            f"length(label) > {LONGEST_LABEL}",
+            f"a label of at most {LONGEST_LABEL} characters",
+        ),
         ("message IS NULL OR group_id IS NULL OR author IS NULL", "a message id, a group and an author"),
         (f"modality NOT IN ({modalities})", f"a modality of {', '.join(MODALITIES)}"),
     )

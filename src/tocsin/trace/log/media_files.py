@@ -24,6 +24,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 50_000_000
 MAX_FRAMES = 600
 """Of a moving picture; later ones are not read."""
+MAX_FILE_PIXELS = 500_000_000
+"""Of all frames of a file together."""
 FRAME_MS = 1000.0
 """One frame a second is hashed, as vPDQ does."""
 SIDE = 512
@@ -65,7 +67,11 @@ def media_forms(
             forms[value] = " ".join(hashes)
             counts["pictures" if len(hashes) == 1 else "moving pictures"] += 1
         else:
-            forms[value] = f"file:{_digest(path)}"
+            digest = _digest(path)
+            if digest is None:
+                counts["values without a file"] += 1
+                continue
+            forms[value] = f"file:{digest}"
             counts["other files"] += 1
     return forms, counts
 
@@ -78,11 +84,15 @@ def _inside(root: Path, value: str) -> Path | None:
         return None
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path) -> str | None:
+    """Hash of a file's bytes; None if it cannot be read."""
     digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_CHUNK):
+                digest.update(block)
+    except OSError:
+        return None
     return digest.hexdigest()
 
 
@@ -103,7 +113,8 @@ def _picture(path: Path) -> list[str]:
 
 def _frames(image: Image) -> list[str]:
     found, due, now = [], 0.0, 0.0
-    for number in range(min(getattr(image, "n_frames", 1), MAX_FRAMES)):
+    most = max(1, MAX_FILE_PIXELS // max(1, image.width * image.height))
+    for number in range(min(getattr(image, "n_frames", 1), MAX_FRAMES, most)):
         image.seek(number)
         if now >= due:
             found.append(_hash(image))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from tocsin.core.errors import UsageError
 
 REQUIRED = ("message", "group", "author", "time")
+OPTIONAL = ("modality", "text", "media", "forwarding", "label")
 MODALITIES = ("chat", "image", "video")
 
 

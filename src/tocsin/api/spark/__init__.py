@@ -1,0 +1,1 @@
+"""`scan --engine spark`: the driver, its cluster and the workers."""
