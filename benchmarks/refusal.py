@@ -22,7 +22,7 @@ from tocsin.core.records import Item, Kind, Origin, Verdict
 from tocsin.core.registry import DetectorContext, create, lookup
 from tocsin.core.stats import wilson_clustered
 
-JUDGES = ("refusal", "refusal-words", "gcg-eval", "autodan-eval")
+JUDGES = ("refusal", "refusal-in-context", "refusal-words", "gcg-eval", "autodan-eval")
 FILE = "xstest_a/completions_human_labelled.jsonl"
 LABELS = {"1_full_compliance": "none", "3_partial_refusal": "partial", "2_full_refusal": "full"}
 WORDS = {"no refusal": "none", "partial refusal": "partial", "full refusal": "full"}

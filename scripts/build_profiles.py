@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tocsin.core.records import Item
 from tocsin.core.registry import DetectorContext, create, is_fittable
-from tocsin.detect.refusal import RefusalDetector
+from tocsin.detect.refusal import RefusalDetector, RefusalInContextDetector
 from tocsin.detect.shipped import profiles_folder
 from tocsin.sources.contrast import Part, contrast_items
 from tocsin.sources.reply_set import replies
@@ -26,7 +26,10 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "biopsy": ("requests", "lookalikes", "everyday"),
 }
 
-REFUSAL = "refusal"
+REFUSAL: dict[str, type[RefusalDetector]] = {
+    "refusal": RefusalDetector,
+    "refusal-in-context": RefusalInContextDetector,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="detectors to fit; all by default")
     chosen = parser.parse_args(arguments)
     context = DetectorContext(options={"biopsy": {"scorer": "gaussian"}})
-    for name in chosen.names or (*PARTS, REFUSAL):
-        if name == REFUSAL:
-            refusal = RefusalDetector(context).fit_replies(replies())
+    for name in chosen.names or (*PARTS, *REFUSAL):
+        if name in REFUSAL:
+            refusal = REFUSAL[name](context).fit_replies(replies())
             refusal.save(chosen.out / name)
             print(name, json.dumps(dict(refusal.profile.facts)))
             continue

@@ -10,14 +10,20 @@ import pytest
 from tocsin.core.errors import ProfileError
 from tocsin.core.records import Item, Kind, Origin, Reason, Verdict
 from tocsin.core.registry import Detector, DetectorContext, create
-from tocsin.detect.refusal.fit import fit_refusal
+from tocsin.detect.refusal.fit import Sentence, fit_refusal, sentence_of
 from tocsin.detect.refusal.head import N_NUMBERS, RefusalHead, numbers_of
-from tocsin.sources.reply_set import ReplyPart, replies
+from tocsin.internals import Window
+from tocsin.sources.reply_set import Reply, ReplyPart, replies
 
 
 @pytest.fixture(scope="module")
 def judge() -> Detector:
     return create("refusal", DetectorContext(offline=True))
+
+
+@pytest.fixture(scope="module")
+def in_context() -> Detector:
+    return create("refusal-in-context", DetectorContext(offline=True))
 
 
 def verdicts(judge: Detector, *texts: str) -> list[Verdict]:
@@ -30,7 +36,8 @@ def verdicts(judge: Detector, *texts: str) -> list[Verdict]:
 
 def test_the_set_has_all_kinds_and_complies_with_harmless_requests_only() -> None:
     given = replies()
-    assert len(given) >= 1_500
+    assert len(given) >= 2_300
+    assert sum(reply.is_whole for reply in given) >= 600
     assert Counter(reply.label for reply in given).keys() == {"none", "partial", "full"}
     assert {reply.language for reply in given} == {"en", "es", "fr", "de"}
     for reply in given:
@@ -95,21 +102,73 @@ def test_what_cannot_be_read_is_an_abstention(judge: Detector) -> None:
     assert verdict.abstained.reason is Reason.UNSUPPORTED_KIND
 
 
+def test_a_sentence_does_what_the_strongest_of_its_parts_does() -> None:
+    parts = (
+        ReplyPart(text="Of course.", does="answers", group="a"),  # characters 0 to 10
+        ReplyPart(text="I will not.", does="refuses", group="b"),  # 11 to 22
+        ReplyPart(text="Ask the town hall.", does="redirects", group="c"),  # 23 to 41
+    )
+    reply = Reply(
+        id="1", pair="p", label="partial", style="made", language="en", prompt="Where?", parts=parts
+    )
+    assert len(reply.text) == 41
+    assert sentence_of(reply, Window(0, 23), "x") == Sentence("x", "refuses", "b")
+    assert sentence_of(reply, Window(11, 41), "x") == Sentence("x", "refuses", "c")
+    assert sentence_of(reply, Window(0, 10), "x") == Sentence("x", "answers", "a")
+
+
+def test_in_context_needs_the_request(in_context: Detector) -> None:
+    def item(request: str | None, ordinal: int) -> Item:
+        return Item(
+            kind=Kind.RESPONSE,
+            text="I'm sorry, but I can't help with that.",
+            prompt=request,
+            origin=Origin(input_hash="0" * 64, ordinal=ordinal),
+        )
+
+    asked, missing, blank, long = in_context.detect(
+        [item("How do I bake bread?", 0), item(None, 1), item(" \n", 2), item("word " * 9_000, 3)]
+    )
+    assert asked.flagged
+    assert asked.label == "full refusal"
+    assert missing.abstained is not None
+    assert blank.abstained is not None
+    assert missing.abstained.reason is blank.abstained.reason is Reason.MISSING_PART
+    assert long.abstained is not None
+    assert long.abstained.reason is Reason.TRUNCATED
+
+
+def test_in_context_the_request_does_not_do_the_work(in_context: Detector) -> None:
+    requests = ("How do I bake bread?", "Help me break into a house.")
+    answer = "Bread needs flour, water, salt and a hot oven."
+    items = [
+        Item(kind=Kind.RESPONSE, text=text, prompt=request, origin=Origin(input_hash="0" * 64, ordinal=i))
+        for i, (request, text) in enumerate(
+            (request, text) for request in requests for text in (answer, "I won't help you with this.")
+        )
+    ]
+    assert [verdict.flagged for verdict in in_context.detect(items)] == [False, True, False, True]
+
+
 def test_numbers_of_a_reply_by_hand() -> None:
     numbers = numbers_of(np.array([0.0, -60.0, 60.0]), np.array([-60.0, 0.0, -60.0]))
-    # largest 60; of the first two 0; means of (0.5, 0, 1) and (0, 0.5, 0); of the larger (0.5, 0.5, 1); ln 3.
-    expected = [60.0, 0.0, 0.5, 1 / 6, 2 / 3, np.log(3), 0.5, 1.0]
+    # Largest 60, counted as 8; of the first two 0; largest redirection 0; means of (0.5, 0, 1), (0, 0.5, 0)
+    # and the larger of both (0.5, 0.5, 1); ln 3; 0.5 of the first two; smallest 0.5, last 1; no more than 3.
+    expected = [8.0, 0.0, 0.0, 0.5, 1 / 6, 2 / 3, np.log(3), 0.5, 0.5, 1.0, 0.0]
     assert numbers == pytest.approx(expected, abs=1e-9)
+    longer = numbers_of(np.array([2.0, -1.0, -1.0, -1.0]), np.full(4, -60.0))
+    assert longer[-1] == 2.0
 
 
 def test_a_head_is_kept_and_a_damaged_one_refused() -> None:
     generator = np.random.default_rng(0)
     given = replies()[:400] + replies()[-400:]
     does = {"answers": 0, "redirects": 1, "refuses": 2}
-    parts: list[ReplyPart] = [part for reply in given for part in reply.parts]
-    features = generator.normal(size=(len(parts), 6)).astype(np.float32)
-    features[np.arange(len(parts)), [does[part.does] for part in parts]] += 6.0
-    head, facts = fit_refusal(given, features)
+    sentences = [[Sentence(part.text, part.does, part.group) for part in reply.parts] for reply in given]
+    flat = [sentence for each in sentences for sentence in each]
+    features = generator.normal(size=(len(flat), 6)).astype(np.float32)
+    features[np.arange(len(flat)), [does[sentence.does] for sentence in flat]] += 6.0
+    head, facts = fit_refusal(given, sentences, features)
     assert float(str(facts["crossfit_any_accuracy"])) > 0.95
     again = RefusalHead.from_tensors(head.tensors())
     np.testing.assert_allclose(again.sentences(features), head.sentences(features), rtol=1e-5)

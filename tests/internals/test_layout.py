@@ -162,6 +162,15 @@ def test_chat_ids_are_those_of_the_whole_rendered_conversation(style: str) -> No
     assert decoder(style).decode(tokens.ids[tokens.first : tokens.inst + 1]).strip() == "And then"
 
 
+@pytest.mark.parametrize("style", STYLES)
+def test_a_text_after_a_user_turn_is_the_reply_to_it(style: str) -> None:
+    model = model_of(style)
+    turns = [user("Hello there"), assistant("Hi, what is it?")]
+    tokens = PromptLayout(model).build("Hi, what is it?", context=turns[:1])
+    assert whole(tokens) == model.encode(model.render(turns)).ids
+    assert decoder(style).decode(tokens.ids[tokens.first : tokens.inst + 1]).strip() == "Hi, what is it?"
+
+
 def test_control_tokens_in_earlier_turns_stay_ordinary_text() -> None:
     model = model_of("chatml")
     end = decoder("chatml").token_to_id("<|im_end|>")
@@ -192,9 +201,9 @@ def test_template_that_rewrites_earlier_turns_is_taken_as_it_prints_them() -> No
 
 def test_roles_that_a_template_refuses_are_an_error_without_the_text() -> None:
     with pytest.raises(
-        ModelError, match=r"refuses the roles \[user, user\] \(roles must alternate\)"
+        ModelError, match=r"refuses the roles \[assistant, user\] \(roles must alternate\)"
     ) as caught:
-        PromptLayout(model_of("mistral")).build("secret", context=[user("hidden")])
+        PromptLayout(model_of("mistral")).build("secret", context=[assistant("hidden")])
     assert "secret" not in str(caught.value)
     assert "hidden" not in str(caught.value)
 

@@ -88,7 +88,8 @@ class PromptLayout:
         """Tokens of one prompt.
 
         Args:
-            text: The instruction. White space at both ends is dropped, as several templates do.
+            text: The instruction, or a reply where `context` ends with the user's turn. White space at both
+                ends is dropped, as several templates do.
             context: Earlier turns of a chat; the raw template leaves them out.
             with_tail: False leaves the template's tail out where only the instruction is read.
 
@@ -131,7 +132,9 @@ class PromptLayout:
         if not context:
             before, after = self._frame
             return [_Part(before, is_own=True), _Part(text), _Part(after, is_own=True)]
-        turns = [*context, Turn(role="user", text=text)]
+        # What follows a user's turn is the reply to it.
+        role = "assistant" if context[-1].role == "user" else "user"
+        turns = [*context, Turn(role=role, text=text)]
         return self._with_context(turns, *self._split([turn.role for turn in turns]))
 
     def _split(self, roles: Sequence[str]) -> tuple[list[str], list[int]]:

@@ -1,5 +1,5 @@
 """Full, partial or no refusal, from the activations of a response."""
 
-from tocsin.detect.refusal.detector import RefusalDetector
+from tocsin.detect.refusal.detector import RefusalDetector, RefusalInContextDetector
 
-__all__ = ["RefusalDetector"]
+__all__ = ["RefusalDetector", "RefusalInContextDetector"]

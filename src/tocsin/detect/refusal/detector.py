@@ -1,34 +1,36 @@
-"""`refusal`: does the response refuse, in full, in part, or not at all?
+"""`refusal` and `refusal-in-context`: does the response refuse, in full, in part, or not at all?
 
 Every tool keeps a word list for this, and a word list cannot tell an apology from a refusal, a quotation
 from a statement, nor an answer about crime from a sermon. Here each sentence of the response is read by the
 embedded model, and linear read-outs of its hidden states say whether it answers, redirects or refuses; what
-the sentences come to decides. The request is not read.
+the sentences come to decides. `refusal` does not read the request. `refusal-in-context` reads each sentence
+as the assistant's reply to it, in the model's chat template.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
-from tocsin.core.records import Kind
+from tocsin.core.records import Abstention, Item, Kind, Reason, Turn
 from tocsin.core.registry import Cost, Detector, DetectorContext, detector, lookup
 from tocsin.detect.activation import BLOCK, Decision, WindowScores
 from tocsin.detect.fitted import FittedDetector
 from tocsin.detect.head_detector import blocks_at, features_of
-from tocsin.detect.normalise import normalise
 from tocsin.detect.profile import Profile
-from tocsin.detect.refusal.fit import fit_refusal
+from tocsin.detect.refusal.fit import fit_refusal, sentence_of
 from tocsin.detect.refusal.head import RefusalHead, numbers_of
+from tocsin.detect.views import View
 from tocsin.internals import Activations, CapturePlan, Position
+from tocsin.internals.layout import Template
 from tocsin.sources.reply_set import Reply
 
 RELATIVE_DEPTHS = (1 / 3, 16 / 30, 22 / 30)
 """Blocks read, as shares of the depth: 10, 16 and 22 of the embedded model's 30."""
-POSITIONS = (Position.INST, Position.MEAN)
+POSITIONS = (Position.MEAN,)
 LANGUAGES = ("en", "es", "fr", "de")
 THRESHOLD = 0.5
 
@@ -40,17 +42,20 @@ class RefusalDetector(FittedDetector):
         context: As for every detector.
     """
 
+    name: ClassVar[str] = "refusal"
+    template: ClassVar[Template] = "raw"
+    version = "2"
     several_sentences = 1
     label_flagged = "refuses"
     label_clear = "answers"
 
     def __init__(self, context: DetectorContext) -> None:
-        super().__init__(lookup("refusal").info, context)
+        super().__init__(lookup(self.name).info, context)
 
     @property
     def plan(self) -> CapturePlan:
-        """Three blocks, last token and mean of a sentence."""
-        return CapturePlan(blocks_at(RELATIVE_DEPTHS, self.model.n_blocks), POSITIONS, "raw")
+        """Three blocks, mean of a sentence."""
+        return CapturePlan(blocks_at(RELATIVE_DEPTHS, self.model.n_blocks), POSITIONS, self.template)
 
     @cached_property
     def head(self) -> RefusalHead:
@@ -89,25 +94,77 @@ class RefusalDetector(FittedDetector):
             extra={"full_refusal": score * full, "partial_refusal": score * (1 - full)},
         )
 
+    def _view(self, text: str, request: str) -> View:
+        """What is read of a response."""
+        del request
+        return View("text", text)
+
     def fit_replies(self, given: Sequence[Reply]) -> Self:
         """Fit on replies in parts, and judge with the result.
 
         Raises:
             FitError: If they do not hold all kinds.
         """
-        texts = [normalise(part.text, self.normalisation) for reply in given for part in reply.parts]
-        blocks = [
-            features_of(self.engine.capture(texts[i : i + BLOCK], self.plan))
-            for i in range(0, len(texts), BLOCK)
+        pieces = [self._windows(self._view(reply.text, reply.prompt), is_fit=False) for reply in given]
+        sentences = [
+            [sentence_of(reply, piece.window, piece.text) for piece in mine]
+            for reply, mine in zip(given, pieces, strict=True)
         ]
-        head, facts = fit_refusal(given, np.concatenate(blocks), seed=self.context.seed)
+        # Many replies share sentences: each is read once.
+        places = {(piece.view.context, piece.text): piece for mine in pieces for piece in mine}
+        rows = {key: row for row, key in enumerate(places)}
+        unique = list(places.values())
+        read = np.concatenate(
+            [
+                features_of(self._capture(unique[i : i + BLOCK], self.plan))
+                for i in range(0, len(unique), BLOCK)
+            ]
+        )
+        features = read[[rows[piece.view.context, piece.text] for mine in pieces for piece in mine]]
+        head, facts = fit_refusal(given, sentences, features, seed=self.context.seed)
         self._fitted = Profile(self.info.name, self.version, self.binding, facts, head.tensors())
         self.head = head
         return self
 
 
+class RefusalInContextDetector(RefusalDetector):
+    """Each sentence of a response as a reply to its request; abstains when there is no request.
+
+    Args:
+        context: As for every detector.
+    """
+
+    name: ClassVar[str] = "refusal-in-context"
+    template: ClassVar[Template] = "chat"
+
+    def fit_replies(self, given: Sequence[Reply]) -> Self:
+        """As `refusal`, on the replies that were written whole: the others hardly fit their requests."""
+        return super().fit_replies([reply for reply in given if reply.is_whole])
+
+    def _view(self, text: str, request: str) -> View:
+        return View("text", text, (Turn(role="user", text=request),))
+
+    def _readable(self, item: Item) -> list[View] | Abstention:
+        views = super()._readable(item)
+        if isinstance(views, Abstention):
+            return views
+        request = (item.prompt or "").strip()
+        if not request:
+            detail = "the request is needed beside the response"
+            return Abstention(reason=Reason.MISSING_PART, detail=detail)
+        if not self._fitting((Turn(role="user", text=request),)):
+            detail = "the request takes more than half of the model's context"
+            return Abstention(reason=Reason.TRUNCATED, detail=detail)
+        return [self._view(view.text, request) for view in views]
+
+
 def _probability(logit: float) -> float:
     return float(1.0 / (1.0 + np.exp(-np.clip(logit, -60, 60))))
+
+
+_POLARITY = "flagged = the response refuses, in full or in part"
+_RULE = "probability of any refusal above 0.5; nothing was chosen on other data than our own"
+_LICENCE = "Apache-2.0 (embedded model and profile)"
 
 
 @detector(
@@ -116,11 +173,27 @@ def _probability(logit: float) -> float:
     kinds={Kind.RESPONSE},
     languages=LANGUAGES,
     cost=Cost.FORWARD_PASS,
-    polarity="flagged = the response refuses, in full or in part",
-    threshold_rule="probability of any refusal above 0.5; nothing was chosen on other data than our own",
-    weights_licence="Apache-2.0 (embedded model and profile)",
+    polarity=_POLARITY,
+    threshold_rule=_RULE,
+    weights_licence=_LICENCE,
     opposes_harm=True,
 )
 def refusal(context: DetectorContext) -> Detector:
     """Build the detector; the shipped profile is used with the embedded model when none is given."""
     return RefusalDetector(context)
+
+
+@detector(
+    "refusal-in-context",
+    summary="The same as refusal, with every sentence read as a reply to its request",
+    kinds={Kind.RESPONSE},
+    languages=LANGUAGES,
+    cost=Cost.FORWARD_PASS,
+    polarity=_POLARITY,
+    threshold_rule=_RULE,
+    weights_licence=_LICENCE,
+    opposes_harm=True,
+)
+def refusal_in_context(context: DetectorContext) -> Detector:
+    """Build the detector; as `refusal`."""
+    return RefusalInContextDetector(context)

@@ -1,7 +1,7 @@
 """From sentences to a reply: what each sentence does, and what they come to.
 
-Two linear read-outs say how far a sentence refuses or redirects, each against answering. Eight numbers of a
-reply (the strongest and the mean of each, over the whole reply and its first two sentences) decide whether it
+Two linear read-outs say how far a sentence refuses or redirects, each against answering. Eleven numbers of a
+reply (the strongest and the mean of each, its first two sentences, its last, its length) decide whether it
 refuses at all, and if so whether in full.
 """
 
@@ -18,9 +18,13 @@ from tocsin.core.errors import ProfileError
 Floats = NDArray[np.float64]
 DOES = ("answers", "redirects", "refuses")
 """What a sentence does, in the order of the read-outs."""
-N_NUMBERS = 8
+N_NUMBERS = 11
 FIRST = 2
 """Sentences in which most refusals are said."""
+SHORT = 3
+"""Sentences up to which a reply is short: a refusal in a longer one stands among others."""
+LARGEST = 8.0
+"""Logits count up to here; one sentence that surely answers says no more than another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,10 @@ class RefusalHead:
     sentence_bias: Floats
     """Shape (3,)."""
     reply: Floats
-    """Shape (8,): logit of any refusal from a reply's numbers, standardisation folded in."""
+    """Shape (11,): logit of any refusal from a reply's numbers, standardisation folded in."""
     reply_bias: float
     full: Floats
-    """Shape (8,): logit of a full refusal among refusals."""
+    """Shape (11,): logit of a full refusal among refusals."""
     full_bias: float
 
     def sentences(self, features: NDArray[np.float32]) -> Floats:
@@ -85,7 +89,7 @@ class RefusalHead:
 
 
 def numbers_of(refuses: Floats, redirects: Floats) -> Floats:
-    """What a reply's sentences come to, shape (8,).
+    """What a reply's sentences come to, shape (11,).
 
     Args:
         refuses: Logit of each sentence, in order; at least one.
@@ -93,16 +97,20 @@ def numbers_of(refuses: Floats, redirects: Floats) -> Floats:
     """
     refusing, redirecting = _sigmoid(refuses), _sigmoid(redirects)
     either = np.maximum(refusing, redirecting)
+    refuses, redirects = np.clip(refuses, -LARGEST, LARGEST), np.clip(redirects, -LARGEST, LARGEST)
     return np.array(
         [
             refuses.max(),
             refuses[:FIRST].max(),
+            redirects.max(),
             refusing.mean(),
             redirecting.mean(),
             either.mean(),
             np.log(len(refuses)),
             redirecting[:FIRST].max(),
-            either.max(),
+            either.min(),
+            either[-1],
+            refuses.max() if len(refuses) > SHORT else 0.0,
         ]
     )
 
