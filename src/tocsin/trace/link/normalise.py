@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 _LINE_ENDS = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
+_OTHER_ENDS = re.compile(r"[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _URL = re.compile(r"(?:https?://|www\.)\S+")
 # Pictographs, their modifiers, flags, dingbats, variation selectors, zero-width characters. The zero-width
 # joiners of Indic scripts go too: copies differ in them, and nothing is shown in this form.
@@ -28,7 +29,9 @@ def normalise(texts: Sequence[str]) -> list[str]:
     """Comparison form of every text, in order. A text of URLs and emoji alone becomes empty."""
     if not texts:
         return []
-    joined = "\n".join(_LINE_ENDS.sub(" ", text) if _LINE_ENDS.search(text) else text for text in texts)
+    joined = "\n".join(texts)
+    if joined.count("\n") >= len(texts) or _OTHER_ENDS.search(joined):
+        joined = "\n".join(_LINE_ENDS.sub(" ", text) for text in texts)
     if not joined.isascii():
         joined = unicodedata.normalize("NFKC", joined)
     joined = joined.lower()
