@@ -309,10 +309,32 @@ def test_a_full_disk_is_named_and_the_stage_is_worked_again(tmp_path: Path) -> N
     assert list(stages.path("read").iterdir()) == []
 
 
+def test_a_full_disk_that_duckdb_meets_is_named_too(tmp_path: Path) -> None:
+    import duckdb
+
+    stages = Stages(tmp_path / "out", {"log": "x"})
+
+    def fill(part: Path) -> dict[str, int]:
+        # No space, as DuckDB says it: a file where a folder of files cannot be.
+        (part / "file").write_text("x", "utf-8")
+        duckdb.sql(f"COPY (SELECT 1) TO '{part}/file/below.parquet' (FORMAT parquet)")
+        return {}
+
+    with pytest.raises(RunError, match="DuckDB could not go on"):
+        stages.run("read", fill)
+    assert not stages.done("read")
+
+
 def test_a_folder_of_another_log_is_refused(tmp_path: Path) -> None:
     Stages(tmp_path / "out", {"log": "x"})
     with pytest.raises(RunError, match="another log"):
         Stages(tmp_path / "out", {"log": "y"})
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine", "utf-8")
+    with pytest.raises(RunError, match="new or empty folder"):
+        Stages(foreign, {"log": "x"})
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
 
 
 @pytest.mark.parametrize("stage", ["read", "clean", "link", "events", "reconstruct", "study", "export"])

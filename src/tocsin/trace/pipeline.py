@@ -44,7 +44,7 @@ from tocsin.trace.spread.parents import (
 )
 from tocsin.trace.spread.records import SpreadStudy
 from tocsin.trace.spread.study import Traced, cascade_id, study_spread
-from tocsin.trace.stages import Counts, Stages, write_whole
+from tocsin.trace.stages import Counts, Stages, named_errors, write_whole
 
 if TYPE_CHECKING:
     import ibis
@@ -203,9 +203,11 @@ def run_trace(
             network=network, min_cell=options.min_cell, secret=secret,
         )  # fmt: skip
 
-    exported = _shown(run("export", hand_out), out / "export")
+    with named_errors(out):
+        exported = _shown(run("export", hand_out), out / "export")
     result = SpreadStudy.model_validate_json(studied.read_text("utf-8"))
-    write_whole(out / "result.json", result.model_dump(mode="json"))
+    with named_errors(out):
+        write_whole(out / "result.json", result.model_dump(mode="json"))
     return TraceResult(result, counts, found / "events.parquet", known, exported)
 
 

@@ -33,7 +33,7 @@ class Stages:
     def __init__(self, folder: Path, identity: dict[str, JsonValue]) -> None:
         self.folder = folder
         self.private = folder / "private"
-        with _named_errors(folder):
+        with named_errors(folder):
             known = self.private / "run.json"
             if not known.exists():
                 strange = [p for p in folder.glob("*") if p != self.private or any(p.iterdir())]
@@ -66,7 +66,7 @@ class Stages:
             found: Counts = json.loads(marker.read_text("utf-8"))
             return found
         part, final = self.private / f"{name}.part", self.private / name
-        with _named_errors(self.private):
+        with named_errors(self.private):
             for stale in (part, final):
                 shutil.rmtree(stale, ignore_errors=True)
             part.mkdir(mode=0o700)
@@ -79,8 +79,8 @@ class Stages:
         return counts
 
 
-class _named_errors:  # noqa: N801 - reads as a statement
-    """Turns failures of the disk into `RunError`."""
+class named_errors:  # noqa: N801 - reads as a statement
+    """Turns failures of the disk, also those that DuckDB reports, into `RunError`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -93,6 +93,13 @@ class _named_errors:  # noqa: N801 - reads as a statement
             reason = error.strerror or type(error).__name__
             message = f"cannot be written ({reason}). Free space and run again."
             raise RunError(message, path=self._path) from error
+        if error is not None and type(error).__module__.endswith("duckdb"):
+            name = type(error).__name__
+            if name in ("IOException", "OutOfMemoryException"):
+                message = (
+                    f"DuckDB could not go on ({name}): disk or memory is full. Free space and run again."
+                )
+                raise RunError(message, path=self._path) from None
 
 
 def _flush(path: Path) -> None:
