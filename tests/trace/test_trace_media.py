@@ -150,10 +150,21 @@ def test_files_are_hashed_inside_their_folder_only(tmp_path: Path) -> None:
     frames = [Image.fromarray(clouds(seed, 100)) for seed in range(3)]
     frames[0].save(folder / "clip.gif", save_all=True, append_images=frames[1:], duration=700)
     (folder / "text.png").write_bytes(b"no picture at all")
+    (folder / "cut.png").write_bytes((folder / "one.png").read_bytes()[:2000])
     picture.save(tmp_path / "outside.png")
-    values = ["one.png", "two.jpg", "clip.gif", "text.png", "../outside.png", "nothing.png", "a\0b"]
+    values = [
+        "cut.png",
+        "one.png",
+        "two.jpg",
+        "clip.gif",
+        "text.png",
+        "../outside.png",
+        "nothing.png",
+        "a\0b",
+    ]
     forms, counts = media_forms(values, folder)
-    assert counts == {"pictures": 2, "moving pictures": 1, "other files": 1, "values without a file": 3}
+    assert counts == {"pictures": 2, "moving pictures": 1, "other files": 1, "broken pictures": 1,
+                      "values without a file": 3}  # fmt: skip
     # 0, 700 and 1,400 ms: the first frame, and the first one a second or more after it.
     assert len(forms["clip.gif"].split()) == 2
     assert forms["text.png"].startswith("file:")

@@ -7,12 +7,15 @@ common formats are read, and a file that cannot be read as a picture is known by
 from __future__ import annotations
 
 import hashlib
+import struct
 import warnings
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tocsin.core.errors import MissingExtraError
 from tocsin.trace.link.pdq import pdq_hash
@@ -39,7 +42,8 @@ def media_forms(
     """What stands for each value of the media column that names a file, and counts.
 
     A picture gets its PDQ hash with its quality, a moving picture the hashes of its frames, any other file
-    `file:` and the hash of its bytes. Values that name no file inside the folder are left as they are.
+    `file:` and the hash of its bytes; so does a picture that cannot be decoded, and it is counted. Values that
+    name no file inside the folder are left as they are.
 
     Args:
         values: Distinct values.
@@ -55,14 +59,25 @@ def media_forms(
         raise MissingExtraError(extra="vision", purpose="Hashing pictures") from error
     root = folder.resolve()
     forms: dict[str, str] = {}
-    counts = {"pictures": 0, "moving pictures": 0, "other files": 0, "values without a file": 0}
+    counts = {
+        "pictures": 0,
+        "moving pictures": 0,
+        "other files": 0,
+        "broken pictures": 0,
+        "values without a file": 0,
+    }
     for done, value in enumerate(values, start=1):
         progress(done)
         path = _inside(root, value)
         if path is None:
             counts["values without a file"] += 1
             continue
-        hashes = _picture(path)
+        try:
+            hashes = _picture(path)
+        except _BrokenPictureError:
+            hashes, kind = [], "broken pictures"
+        else:
+            kind = "other files"
         if hashes:
             forms[value] = " ".join(hashes)
             counts["pictures" if len(hashes) == 1 else "moving pictures"] += 1
@@ -72,7 +87,7 @@ def media_forms(
                 counts["values without a file"] += 1
                 continue
             forms[value] = f"file:{digest}"
-            counts["other files"] += 1
+            counts[kind] += 1
     return forms, counts
 
 
@@ -96,37 +111,58 @@ def _digest(path: Path) -> str | None:
     return digest.hexdigest()
 
 
+class _BrokenPictureError(Exception):
+    """A file that is a picture, and cannot be decoded within the bounds."""
+
+
 def _picture(path: Path) -> list[str]:
-    """Hash of a picture, or of one frame a second of a moving one; empty if it cannot be decoded."""
-    from PIL import Image
+    """Hash of a picture, or of one frame a second of a moving one; empty if the file is no picture.
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    return []
-                return _frames(image)
-    except Exception:  # noqa: BLE001 - a decoder may fail in any way on a file from outside
-        return []
+    Raises:
+        _BrokenPictureError: If it is one and cannot be decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(path, formats=FORMATS)
+        except UnidentifiedImageError:
+            return []
+        except _broken() as error:
+            raise _BrokenPictureError from error
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _BrokenPictureError
+            return [_hash(brightness) for brightness in _frames(image)]
 
 
-def _frames(image: Image) -> list[str]:
-    found, due, now = [], 0.0, 0.0
+def _broken() -> tuple[type[Exception], ...]:
+    """What Pillow raises on damaged files of the formats that are read."""
+    from PIL.Image import DecompressionBombError
+
+    return (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, OverflowError, MemoryError,
+            struct.error, zlib.error, DecompressionBombError)  # fmt: skip
+
+
+def _frames(image: Image) -> Iterator[NDArray[np.float32]]:
+    """Brightness of a frame a second, shape (rows, columns); decoding alone stands inside the try."""
+    due = now = 0.0
     most = max(1, MAX_FILE_PIXELS // max(1, image.width * image.height))
     for number in range(min(getattr(image, "n_frames", 1), MAX_FRAMES, most)):
-        image.seek(number)
-        if now >= due:
-            found.append(_hash(image))
+        try:
+            image.seek(number)
+            shown = image.convert("RGB") if now >= due else None
+        except _broken() as error:
+            raise _BrokenPictureError from error
+        if shown is not None:
+            if max(shown.size) > SIDE:
+                shown = shown.resize((SIDE, SIDE))
+            yield np.asarray(shown, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
             due = now + FRAME_MS
         now += float(image.info.get("duration") or 0)
-    return found
 
 
-def _hash(image: Image) -> str:
-    shown = image.convert("RGB")
-    if max(shown.size) > SIDE:
-        shown = shown.resize((SIDE, SIDE))
-    colours = np.asarray(shown, np.float32)
-    digits, quality = pdq_hash(colours @ np.array([0.299, 0.587, 0.114], np.float32))
+def _hash(brightness: NDArray[np.float32]) -> str:
+    digits, quality = pdq_hash(brightness)
     return f"{digits.tobytes().hex()}@{quality}"

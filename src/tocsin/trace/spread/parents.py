@@ -21,7 +21,6 @@ RuleName = Literal["netinf", "nearest", "star", "sampled", "membership"]
 RULES: tuple[RuleName, ...] = get_args(RuleName)
 DEFAULT_RULES: tuple[RuleName, ...] = ("netinf", "nearest", "star", "sampled")
 """All that need nothing but times. The first is shown in most charts."""
-SECONDS = 3600.0
 
 
 def members_of(messages: ibis.Table, cascades: Cascades, connection: ibis.BaseBackend) -> SharedMembers:
