@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
-from tocsin.explain.mediation import Effect, Level, MediationStudy
-from tocsin.explain.mediation.records import GatePoint
-from tocsin.judges.item_sums import Estimate
+from tocsin.api.explain_mediation_gate import gate_section
+from tocsin.api.explain_mediation_tables import (
+    depth_curves,
+    effect_curve,
+    effect_table,
+    estimate_cell,
+    estimate_ends,
+    estimate_text,
+    estimate_value,
+)
+from tocsin.explain.mediation import Level, MediationStudy
 from tocsin.report.charts import Interval, intervals
 from tocsin.report.curves import Curve, curves, heat_map
 from tocsin.report.study import Cell, Figure, Ranged, Section, StudyPage, Table
@@ -36,18 +41,6 @@ _CONSTRUCTIONS = {
     "aligned": "a harmless prompt of as many tokens",
     "noise": "the same prompt with noise on its content",
 }
-_LEVELS = {
-    "layer": "Residual stream after each block",
-    "layer_at_content": "Residual stream at the prompt's content",
-    "module": "Attention and MLP of each block",
-    "window": "Attention or MLP of neighbouring blocks together",
-    "head": "Attention heads",
-    "group": "Windows of neighbouring neurons",
-    "neuron": "Single neurons",
-    "region": "Token regions",
-    "place": "Single places of the prompt",
-}
-_TOP = 15
 
 
 def mediation_page(study: MediationStudy) -> StudyPage:
@@ -63,7 +56,7 @@ def mediation_page(study: MediationStudy) -> StudyPage:
     if study.spreads:
         sections.append(_neurons(study))
     if study.gate is not None:
-        sections.append(_gate(study))
+        sections.append(gate_section(study))
     if "region" in names:
         sections.append(_tokens(study))
     sections.append(_checks(study))
@@ -83,7 +76,7 @@ def mediation_page(study: MediationStudy) -> StudyPage:
 def _headline(study: MediationStudy) -> str:
     te = study.te
     way = "towards complying" if (te.value or 0) > 0 else "towards refusing"
-    found = f"Harmful prompts move the outcome by {_shown(te)} {way}"
+    found = f"Harmful prompts move the outcome by {estimate_text(te)} {way}"
     if study.summary is None or study.summary.mlp_share.value is None:
         return found
     share = study.summary.mlp_share.value
@@ -92,15 +85,15 @@ def _headline(study: MediationStudy) -> str:
 
 def _total(study: MediationStudy) -> Section:
     rows: list[list[Cell | Ranged]] = [
-        ["Y of harmful prompts", _cell(study.y_harmful)],
-        ["Y of the counterfactual", _cell(study.y_harmless)],
-        ["total effect (TE)", _cell(study.te)],
+        ["Y of harmful prompts", estimate_cell(study.y_harmful)],
+        ["Y of the counterfactual", estimate_cell(study.y_harmless)],
+        ["total effect (TE)", estimate_cell(study.te)],
     ]
     if study.summary is not None:
         rows += [
-            ["centre of module effects (0 first, 1 last block)", _cell(study.summary.depth)],
-            ["MLP share of module effects", _cell(study.summary.mlp_share)],
-            ["MLP share in the last third", _cell(study.summary.late_mlp_share)],
+            ["centre of module effects (0 first, 1 last block)", estimate_cell(study.summary.depth)],
+            ["MLP share of module effects", estimate_cell(study.summary.mlp_share)],
+            ["MLP share in the last third", estimate_cell(study.summary.late_mlp_share)],
         ]
     parts = study.n_parts
     return Section(
@@ -117,10 +110,10 @@ def _total(study: MediationStudy) -> Section:
 
 
 def _layers(study: MediationStudy) -> Section:
-    lines = _depth_curves(study.level("layer"), "")
+    lines = depth_curves(study.level("layer"), "")
     found = [level for level in study.levels if level.name == "layer_at_content"]
     for level in found:
-        lines += _depth_curves(level, " at the content")
+        lines += depth_curves(level, " at the content")
     return Section(
         title="Layers",
         paragraphs=[
@@ -142,7 +135,7 @@ def _layers(study: MediationStudy) -> Section:
                 ),
                 note="Dashed: the total effect.",
             ),
-            _table(study.level("layer")),
+            effect_table(study.level("layer")),
         ],
     )
 
@@ -152,7 +145,7 @@ def _modules(study: MediationStudy) -> Section:
     parts: list[Figure | Table] = []
     for key, title in (("nie", "Sufficiency (NIE)"), ("rnie", "Necessity (rNIE)")):
         lines = [
-            _curve([e for e in level.effects if e.name.endswith(kind)], key, name)
+            effect_curve([e for e in level.effects if e.name.endswith(kind)], key, name)
             for kind, name in (("mlp", "MLP"), ("attention", "attention"))
         ]
         parts.append(
@@ -168,11 +161,11 @@ def _modules(study: MediationStudy) -> Section:
                 ),
             )
         )
-    parts.append(_table(level))
+    parts.append(effect_table(level))
     windows = [each for each in study.levels if each.name == "window"]
     for each in windows:
         lines = [
-            _curve([e for e in each.effects if e.name.endswith(kind)], "nie", name)
+            effect_curve([e for e in each.effects if e.name.endswith(kind)], "nie", name)
             for kind, name in (("mlp", "MLP"), ("attention", "attention"))
         ]
         parts.append(
@@ -204,7 +197,7 @@ def _modules(study: MediationStudy) -> Section:
 def _heads(level: Level) -> Section:
     values: dict[int, list[float]] = {}
     for effect in level.effects:
-        values.setdefault(effect.block or 0, []).append(_number(effect.nie))
+        values.setdefault(effect.block or 0, []).append(estimate_value(effect.nie))
     blocks = sorted(values)
     heads = [f"head {i + 1}" for i in range(max(map(len, values.values())))]
     return Section(
@@ -220,7 +213,7 @@ def _heads(level: Level) -> Section:
                     [values[b] for b in blocks],
                 ),
             ),
-            _table(level),
+            effect_table(level),
         ],
     )
 
@@ -246,7 +239,7 @@ def _neurons(study: MediationStudy) -> Section:
             ),
         ),
     ]
-    parts += [_table(level) for level in study.levels if level.name in {"neuron", "group"}]
+    parts += [effect_table(level) for level in study.levels if level.name in {"neuron", "group"}]
     if study.refined:
         parts.append(
             Table(
@@ -274,97 +267,12 @@ def _neurons(study: MediationStudy) -> Section:
     )
 
 
-def _gate(study: MediationStudy) -> Section:
-    gate = study.gate
-    if gate is None:
-        return Section(title="Gate neurons")
-    n_test = study.n_parts["test"]
-    size = (
-        f"{gate.k} of {gate.n_neurons:,} neurons of block {gate.block} reach 80 % of the whole MLP's effect "
-        f"on the selection pairs."
-        if gate.k is not None
-        else f"No tried set of block {gate.block} reached 80 % of its MLP's effect on the selection pairs."
-    )
-    names = {"effect": "by effect", "random": "random", "magnitude": "of equal size"}
-
-    def line(order: str, intervention: str, name: str) -> Curve:
-        points = [
-            p for p in gate.points if p.order == order and p.intervention == intervention and p.part == "test"
-        ]
-        return _gate_curve(points, name)
-
-    columns = ("set to", "neurons", "Y of harmful prompts", "share of TE", "Y of harmless prompts")
-    k = gate.k if gate.k is not None else 16
-    rows = [
-        (p.intervention, names[p.order], _cell(p.outcome), _cell(p.share), _cell(p.harmless_outcome))
-        for p in gate.points
-        if p.part == "test" and p.k == k
-    ]
-    return Section(
-        title="Gate neurons",
-        paragraphs=[
-            (
-                f"{size} On {n_test} test pairs the whole MLP's effect is {_shown(gate.whole)}, the "
-                f"set's share of the effect of an outcome with other openers {_shown(gate.swapped)}. "
-                "A set that only works for its own openers encodes words, not a decision."
-            )
-        ],
-        parts=[
-            Figure(
-                title="Y of harmful test prompts with k neurons at the harmless run's values",
-                markup=curves(
-                    "gate",
-                    "Outcome by number of neurons",
-                    [line(order, "patch", name) for order, name in names.items()],
-                    x_label="neurons",
-                    y_label="Y",
-                    log_x=True,
-                    reference=study.y_harmful.value,
-                ),
-                note="Dashed: Y without patches, all pairs.",
-            ),
-            Figure(
-                title="Y of harmful test prompts by what the strongest neurons are set to",
-                markup=curves(
-                    "gate-interventions",
-                    "Outcome by intervention",
-                    [line("effect", name, name) for name in ("patch", "zero", "mean", "clamp", "scale")],
-                    x_label="neurons",
-                    y_label="Y",
-                    log_x=True,
-                    reference=study.y_harmful.value,
-                ),
-            ),
-            Table(title=f"Sets of {k} neurons on the test pairs", columns=columns, rows=rows),
-            Table(
-                title="What the set costs, with the intervention at every place",
-                columns=("set to", "perplexity ratio", "harmless refused", "harmful refused"),
-                rows=[
-                    ("nothing", 1.0, *gate.refusals_before),
-                    *(
-                        (u.intervention, _cell(u.perplexity_ratio), u.harmless_refusals, u.harmful_refusals)
-                        for u in gate.utility
-                    ),
-                ],
-                note="Refused: Y below 0. Perplexity of the text of harmless test prompts.",
-            ),
-        ],
-    )
-
-
-def _gate_curve(points: Sequence[GatePoint], name: str) -> Curve:
-    known = [p for p in points if p.outcome.value is not None]
-    return Curve(
-        name,
-        [(float(p.k), _number(p.outcome)) for p in known],
-        [_ends(p.outcome) for p in known],
-    )
-
-
 def _tokens(study: MediationStudy) -> Section:
     region = study.level("region")
     marks = [
-        Interval(e.name, _number(e.nie), *_ends(e.nie)) for e in region.effects if e.nie.value is not None
+        Interval(e.name, estimate_value(e.nie), *estimate_ends(e.nie))
+        for e in region.effects
+        if e.nie.value is not None
     ]
     low = min([0.0, *(m.low for m in marks)])
     high = max([0.01, *(m.high for m in marks)])
@@ -386,8 +294,8 @@ def _tokens(study: MediationStudy) -> Section:
                     [
                         Curve(
                             name,
-                            [(x, _number(getattr(e, key))) for x, e in points],
-                            [_ends(getattr(e, key)) for _, e in points],
+                            [(x, estimate_value(getattr(e, key))) for x, e in points],
+                            [estimate_ends(getattr(e, key)) for _, e in points],
                         )
                         for key, name in (("nie", "NIE"), ("rnie", "rNIE"))
                     ],
@@ -396,7 +304,7 @@ def _tokens(study: MediationStudy) -> Section:
                     reference=0.0,
                 ),
             ),
-            _table(region),
+            effect_table(region),
         ],
     )
 
@@ -441,67 +349,3 @@ def _checks(study: MediationStudy) -> Section:
             )
         ],
     )  # fmt: skip
-
-
-def _table(level: Level) -> Table:
-    is_curve = level.name in {"layer", "region"}
-    effects = list(level.effects)
-    if not is_curve:
-        effects = sorted(effects, key=lambda e: -abs(_number(e.nie)))[:_TOP]
-    note = "" if is_curve else f"The {len(effects)} largest of {len(level.effects)} by absolute NIE. "
-    note += "p: Holm's correction. Control: a patch of the same size in a random direction."
-    if level.is_estimated:
-        note += " First-order estimates."
-    return Table(
-        title=_LEVELS[level.name],
-        columns=("part", "NIE", "rNIE", "NDE", "interaction", "NIE / TE", "mean of ratios", "control", "p"),
-        rows=[
-            (
-                e.name,
-                _cell(e.nie),
-                _cell(e.rnie),
-                e.nde.value,
-                _cell(e.interaction),
-                _cell(e.nie_share),
-                e.nie_mean_share.value,
-                None if e.control is None else _cell(e.control),
-                e.p_holm,
-            )
-            for e in effects
-        ],
-        note=note,
-    )
-
-
-def _depth_curves(level: Level, suffix: str) -> list[Curve]:
-    return [_curve(level.effects, key, name + suffix) for key, name in (("nie", "NIE"), ("rnie", "rNIE"))]
-
-
-def _curve(effects: Sequence[Effect], key: str, name: str) -> Curve:
-    found: list[tuple[int, Estimate]] = [(e.block or 0, getattr(e, key)) for e in effects]
-    return Curve(name, [(float(b), _number(v)) for b, v in found], [_ends(v) for _, v in found])
-
-
-def _cell(estimate: Estimate) -> Ranged | float | None:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return estimate.value
-    return Ranged(estimate.value, estimate.low, estimate.high)
-
-
-def _number(estimate: Estimate) -> float:
-    return math.nan if estimate.value is None else estimate.value
-
-
-def _ends(estimate: Estimate) -> tuple[float, float]:
-    value = _number(estimate)
-    return (
-        value if estimate.low is None else estimate.low,
-        value if estimate.high is None else estimate.high,
-    )
-
-
-def _shown(estimate: Estimate) -> str:
-    cell = _cell(estimate)
-    if cell is None:
-        return "unknown"
-    return str(cell) if isinstance(cell, Ranged) else f"{cell:.3f}"

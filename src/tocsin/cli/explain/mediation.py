@@ -16,7 +16,7 @@ from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
 from tocsin.cli.show import notice, progress_bar, write
 from tocsin.core.run_record import REPORT
 from tocsin.explain.mediation import MediationSettings
-from tocsin.explain.mediation.study import LEVELS, LevelChoice
+from tocsin.explain.mediation.settings import LEVELS, LevelChoice
 from tocsin.report import render_study
 from tocsin.testbed import parse_testbed
 

@@ -2,7 +2,8 @@
 
 from tocsin.explain.mediation.data import PromptPair
 from tocsin.explain.mediation.records import Effect, Gate, Level, MediationStudy
-from tocsin.explain.mediation.study import COMPLIANT, REFUSING, MediationSettings, study_mediation
+from tocsin.explain.mediation.settings import COMPLIANT, REFUSING, MediationSettings
+from tocsin.explain.mediation.study import study_mediation
 
 __all__ = [
     "COMPLIANT",

@@ -42,8 +42,8 @@ def media_forms(
     """What stands for each value of the media column that names a file, and counts.
 
     A picture gets its PDQ hash with its quality, a moving picture the hashes of its frames, any other file
-    `file:` and the hash of its bytes; so does a picture that cannot be decoded, and it is counted. Values that
-    name no file inside the folder are left as they are.
+    `file:` and the hash of its bytes; so does a picture that cannot be decoded, and it is counted. Values
+    that name no file inside the folder are left as they are.
 
     Args:
         values: Distinct values.
