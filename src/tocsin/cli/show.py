@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from tocsin.report import StudyPage
 
 
 def write(pieces: Iterable[str]) -> None:
@@ -35,6 +38,15 @@ def notice(text: str) -> None:
     with suppress(BrokenPipeError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def show_study(page: StudyPage, as_json: str, folder: Path, *, json: bool) -> None:
+    """A finished study: its page as text, or its JSON, and where the whole page is."""
+    from tocsin.core.run_record import REPORT
+    from tocsin.report import render_study
+
+    write([f"{as_json}\n" if json else render_study(page, is_terminal=sys.stdout.isatty())])
+    notice(f"report: {folder / REPORT}")
 
 
 def table_text(table: Table) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +13,9 @@ from tocsin.api.explain_audit import explain_audit
 from tocsin.api.explain_audit_page import audit_page
 from tocsin.cli.app import invocation
 from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
-from tocsin.cli.show import notice, progress_bar, write
-from tocsin.core.run_record import REPORT
+from tocsin.cli.show import progress_bar, show_study
 from tocsin.explain.audit import AuditSettings
 from tocsin.explain.audit.testbed import TESTBED_SETTINGS
-from tocsin.report import render_study
 from tocsin.testbed import parse_testbed
 
 
@@ -109,8 +106,4 @@ def audit(
             argv=invocation.argv,
             progress=progress,
         )
-    if json:
-        write([result.study.to_json() + "\n"])
-    else:
-        write([render_study(audit_page(result.study), is_terminal=sys.stdout.isatty())])
-    notice(f"report: {result.folder / REPORT}")
+    show_study(audit_page(result.study), result.study.to_json(), result.folder, json=json)

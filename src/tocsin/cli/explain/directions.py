@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +12,8 @@ from tocsin.api.explain_directions import explain_directions
 from tocsin.api.explain_directions_page import directions_page
 from tocsin.cli.app import invocation
 from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
-from tocsin.cli.show import notice, progress_bar, write
-from tocsin.core.run_record import REPORT
+from tocsin.cli.show import progress_bar, show_study
 from tocsin.explain.directions import DirectionSettings
-from tocsin.report import render_study
 
 
 def directions(
@@ -90,8 +87,4 @@ def directions(
             argv=invocation.argv,
             progress=progress,
         )
-    if json:
-        write([result.study.to_json() + "\n"])
-    else:
-        write([render_study(directions_page(result.study), is_terminal=sys.stdout.isatty())])
-    notice(f"report: {result.folder / REPORT}")
+    show_study(directions_page(result.study), result.study.to_json(), result.folder, json=json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,11 +12,9 @@ from tocsin.api.explain_mediation import TESTBED_SETTINGS, explain_mediation
 from tocsin.api.explain_mediation_page import mediation_page
 from tocsin.cli.app import invocation
 from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
-from tocsin.cli.show import notice, progress_bar, write
-from tocsin.core.run_record import REPORT
+from tocsin.cli.show import progress_bar, show_study
 from tocsin.explain.mediation import MediationSettings
 from tocsin.explain.mediation.settings import LEVELS, LevelChoice
-from tocsin.report import render_study
 from tocsin.testbed import parse_testbed
 
 
@@ -118,8 +115,4 @@ def mediation(
             argv=invocation.argv,
             progress=progress,
         )
-    if json:
-        write([result.study.to_json() + "\n"])
-    else:
-        write([render_study(mediation_page(result.study), is_terminal=sys.stdout.isatty())])
-    notice(f"report: {result.folder / REPORT}")
+    show_study(mediation_page(result.study), result.study.to_json(), result.folder, json=json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,10 +13,8 @@ from tocsin.api.explain_weights import TESTBED_SETTINGS, explain_weights
 from tocsin.api.explain_weights_page import weights_page
 from tocsin.cli.app import invocation
 from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
-from tocsin.cli.show import notice, progress_bar, write
-from tocsin.core.run_record import REPORT
+from tocsin.cli.show import notice, progress_bar, show_study
 from tocsin.explain.weights import WeightSettings
-from tocsin.report import render_study
 from tocsin.testbed import parse_testbed
 
 
@@ -114,10 +111,6 @@ def weights(
             argv=invocation.argv,
             progress=progress,
         )
-    if json:
-        write([result.study.to_json() + "\n"])
-    else:
-        write([render_study(weights_page(result.study), is_terminal=sys.stdout.isatty())])
     if result.mask is not None:
         notice(f"mask:   {result.mask}")
-    notice(f"report: {result.folder / REPORT}")
+    show_study(weights_page(result.study), result.study.to_json(), result.folder, json=json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,9 +12,7 @@ from tocsin.api.trace import TraceOptions, trace_log
 from tocsin.api.trace_page import trace_page
 from tocsin.cli.app import invocation
 from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
-from tocsin.cli.show import notice, progress_bar, write
-from tocsin.core.run_record import REPORT
-from tocsin.report import render_study
+from tocsin.cli.show import progress_bar, show_study
 from tocsin.trace.engine.relations import CLEANING
 from tocsin.trace.link.link import SIMILARITY
 from tocsin.trace.log.schema import Columns
@@ -88,8 +85,4 @@ def run(
             messages, out, options, detector=detector, model=model, offline=offline,
             include_text=include_text, argv=invocation.argv, progress=progress,
         )  # fmt: skip
-    if json:
-        write([result.study.model_dump_json() + "\n"])
-    else:
-        write([render_study(trace_page(result.study), is_terminal=sys.stdout.isatty())])
-    notice(f"report: {out / REPORT}")
+    show_study(trace_page(result.study), result.study.model_dump_json(), out, json=json)
