@@ -76,6 +76,15 @@ def test_losses_are_those_of_transformers_sample_by_sample(model: LocalModel, sa
             assert found[i] == pytest.approx(float(expected), abs=1e-5)
 
 
+def test_a_sample_longer_than_a_batch_gets_the_same_scores(
+    model: LocalModel, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = absolute_scores(model, samples)
+    monkeypatch.setattr("tocsin.explain.weights.attribution.TOKENS_PER_BATCH", 1)
+    for name, values in absolute_scores(model, samples).items():
+        assert torch.equal(values, expected[name])
+
+
 def test_signed_scores_are_minus_weight_times_gradient(model: LocalModel, samples: Samples) -> None:
     scores = signed_scores(model, samples)
     for name, matrix in block_matrices(model.torch_model).items():

@@ -222,6 +222,14 @@ def test_embedded_weights_generate_an_answer(embedded: EmbeddedModel) -> None:
     assert "Paris" in tokenizer.decode(out[0, ids.shape[1] :])
 
 
+def test_weights_changed_in_memory_stay_there(embedded: EmbeddedModel) -> None:
+    changed, _ = load_embedded_torch(offline=True)
+    with torch.no_grad():
+        changed.model.norm.weight.add_(1)
+    again, _ = load_embedded_torch(offline=True)
+    assert torch.equal(changed.model.norm.weight, again.model.norm.weight + 1)
+
+
 def test_missing_model_offline_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOCSIN_HOME", str(tmp_path))
     monkeypatch.delenv("TOCSIN_GGUF", raising=False)

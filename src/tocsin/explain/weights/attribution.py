@@ -7,15 +7,17 @@ decide the ranking.
 
 Gradients are taken of all matrices in one backward pass per batch; each matrix's gradient is added up and
 freed as soon as it is there, so that beside weights and sums only one matrix's gradient exists at a time.
+A single sample longer than a batch has its activations computed again block by block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
 from tocsin.core.errors import InputError
+from tocsin.internals.recomputing import recomputing
 from tocsin.internals.responses import ResponseBatch, ResponseTokens, batches, response_losses
 from tocsin.internals.weight_mask import block_matrices
 
@@ -103,9 +105,11 @@ def _summed(
         for batch in batches(
             samples, model.torch_model.device, max_tokens=1 if per_sample else TOKENS_PER_BATCH
         ):
-            losses = response_losses(model, batch)
-            _check(losses, batch)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
+            is_long = batch.ids.numel() > TOKENS_PER_BATCH
+            with recomputing(model.torch_model) if is_long else nullcontext():
+                losses = response_losses(model, batch)
+                _check(losses, batch)
+                losses.sum().backward()  # type: ignore[no-untyped-call]
             progress(len(batch.indices))
     return sums
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from tocsin.core.errors import MissingExtraError
 from tocsin.models.embedded.weights import EmbeddedFiles, load_files, special_token_ids
 
@@ -39,12 +37,13 @@ def load_embedded_torch(*, offline: bool = False, gguf: Path | None = None) -> E
         purpose = "running the embedded model in PyTorch"
         raise MissingExtraError(extra="local", purpose=purpose) from error
 
-    files = load_files(offline=offline, gguf=gguf)
+    files = load_files(offline=offline, gguf=gguf, is_writable=True)
     tokenizer = _tokenizer(files)
     config = _config(files, tokenizer)
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    state = {name: torch.from_numpy(np.array(values)) for name, values in files.weights.items()}
+    # Mapped copy-on-write: a page is a copy of the process's own from when something writes to it.
+    state = {name: torch.from_numpy(values) for name, values in files.weights.items()}
     if config.tie_word_embeddings:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     # The rotary frequencies are no weights, so they are computed on the CPU instead of loaded.

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +77,15 @@ class EmbeddedFiles:
     """First 16 characters of the GGUF file's SHA-256."""
 
 
-def load_files(*, offline: bool = False, gguf: Path | None = None) -> EmbeddedFiles:
+def load_files(
+    *, offline: bool = False, gguf: Path | None = None, is_writable: bool = False
+) -> EmbeddedFiles:
     """Open the de-quantised copy, making it first when it is not there.
+
+    Args:
+        offline: Never fetch.
+        gguf: A GGUF file of one's own; the pinned one when None.
+        is_writable: Weights may be changed in memory; the file never is.
 
     Raises:
         ModelError: If the GGUF file cannot be had, is damaged, or holds another kind of model.
@@ -97,7 +104,7 @@ def load_files(*, offline: bool = False, gguf: Path | None = None) -> EmbeddedFi
         gguf=gguf,
         id=MODEL_ID if pinned else gguf.stem,
         shape=LlamaShape(**facts["shape"]),
-        weights=_map_weights(folder / "model.safetensors"),
+        weights=_map_weights(folder / "model.safetensors", "c" if is_writable else "r"),
         tokenizer_json=(folder / "tokenizer.json").read_text("utf-8"),
         chat_template=facts["chat_template"],
         revision=facts["revision"],
@@ -117,13 +124,13 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     return facts if {"stamp", "shape", "chat_template", "revision"} <= facts.keys() else None
 
 
-def _map_weights(path: Path) -> dict[str, Array]:
+def _map_weights(path: Path, mode: Literal["r", "c"]) -> dict[str, Array]:
     # The safetensors library copies tensors into memory; mapping keeps start-up at the blocks that are used.
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     base = 8 + length
-    flat = np.memmap(path, dtype=np.uint8, mode="r")
+    flat = np.memmap(path, dtype=np.uint8, mode=mode)
     weights: dict[str, Array] = {}
     for name, entry in header.items():
         if name == "__metadata__":
