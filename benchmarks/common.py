@@ -109,6 +109,38 @@ def short_prompts(n: int) -> tuple[list[str], str]:
     return repeated[:n], source
 
 
+# A small process starts the measured one: a process inherits the peak of its parent, and a parent is large.
+_RUNNER = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+seconds = time.perf_counter() - started
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(json.dumps([done.returncode, seconds, used.ru_utime + used.ru_stime, peak, done.stderr[-2000:]]))
+"""
+
+
+class Peak(NamedTuple):
+    """A command that has run in a process of its own."""
+
+    exit_code: int
+    seconds: float
+    processor_seconds: float
+    peak_bytes: int
+    """Maximum resident set, what is mapped from disk included."""
+    errors: str
+    """End of what it wrote to standard error."""
+
+
+def peak_of(command: Sequence[str]) -> Peak:
+    """Run a command, and say what it took."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RUNNER, *command], capture_output=True, text=True, check=True
+    )
+    return Peak(*json.loads(done.stdout))
+
+
 class Paired(NamedTuple):
     """Alternating timings of several ways to do one thing."""
 

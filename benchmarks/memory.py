@@ -8,27 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from common import Json, result_name, short_prompts, write_result
+from common import Json, peak_of, result_name, short_prompts, write_result
 from pydantic import JsonValue
 
 SIZES = {"harmfulness": (1_000, 10_000), "surface": (1_000, 10_000, 100_000)}
 SMALL_SIZES = {"harmfulness": (50, 100), "surface": (100, 1_000)}
 LONG_SIZE = 100_000
-
-# A small process starts the scan: a process inherits the peak of its parent, and this one is large.
-RUNNER = """
-import json, resource, subprocess, sys, time
-started = time.perf_counter()
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-seconds = time.perf_counter() - started
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print(json.dumps({"exit_code": code, "seconds": seconds, "peak_bytes": peak}))
-"""
 
 
 def scan_peak(data: Path, detector: str, n: int, out: Path, profile: Path | None) -> Json:
@@ -40,20 +29,17 @@ def scan_peak(data: Path, detector: str, n: int, out: Path, profile: Path | None
     command = [sys.executable, "-m", "tocsin", "scan", str(data), "--detector", detector, "--out", str(out)]
     if profile is not None and detector != "surface":
         command += ["--profile", str(profile)]
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER, *command], capture_output=True, text=True, check=True
-    )
-    found = json.loads(done.stdout)
+    found = peak_of(command)
     # 1: something was flagged; 4: something could not be judged. Both are results.
-    if found["exit_code"] not in {0, 1, 4}:
-        message = f"tocsin scan ended with exit code {found['exit_code']}: {done.stderr[-2_000:]}"
+    if found.exit_code not in {0, 1, 4}:
+        message = f"tocsin scan ended with exit code {found.exit_code}: {found.errors}"
         raise SystemExit(message)
     return {
         "detector": detector,
         "n": n,
-        "seconds": found["seconds"],
-        "prompts_per_second": n / found["seconds"],
-        "peak_mb": found["peak_bytes"] / 1e6,
+        "seconds": found.seconds,
+        "prompts_per_second": n / found.seconds,
+        "peak_mb": found.peak_bytes / 1e6,
     }
 
 
