@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tocsin.api.explain_mediation import TESTBED_SETTINGS, explain_mediation
+from tocsin.api.explain_mediation import TESTBED_SETTINGS, explain_mediation, read_pairs
 from tocsin.cli import main
 from tocsin.core.errors import InputError, UsageError
 from tocsin.explain.mediation import MediationSettings, MediationStudy
@@ -145,3 +145,18 @@ def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path: Path) -> N
     same = MediationSettings(compliant=("the",), refusing=("the",), n_pairs=10, levels=("layer",))
     with pytest.raises((InputError, UsageError)):
         explain_mediation(model="testbed:0", settings=same, out=tmp_path / "f")
+
+
+def test_prompts_without_a_partner_are_counted(tmp_path: Path) -> None:
+    harmful, harmless = tmp_path / "harmful.csv", tmp_path / "harmless.csv"
+    harmful.write_text("prompt,topic\none bad,a\ntwo bad,b\nthree bad,c\n", "utf-8")
+    harmless.write_text("prompt,topic\none good,a\ntwo good,b\nagain good,a\nlast good,d\n", "utf-8")
+    names = {"prompt": "prompt", "harmless_prompt": "prompt"}
+    by_order, _, notes = read_pairs(harmful, harmless, **names, pair=None)
+    assert [pair.harmless for pair in by_order] == ["one good", "two good", "again good"]
+    assert notes == ("0 harmful and 1 harmless prompts have no partner and were not used.",)
+    by_name, _, notes = read_pairs(harmful, harmless, **names, pair="topic")
+    assert by_name == [("one bad", "one good"), ("two bad", "two good")]
+    assert notes == ("1 harmful and 2 harmless prompts have no partner and were not used.",)
+    harmless.write_text("prompt,topic\none good,a\ntwo good,b\nthree good,c\n", "utf-8")
+    assert read_pairs(harmful, harmless, **names, pair="topic")[2] == ()

@@ -12,7 +12,7 @@ from pydantic import JsonValue, ValidationError
 
 from tocsin.api.evaluate import label_text
 from tocsin.api.explain_mediation_page import mediation_page
-from tocsin.api.identity import code_hash
+from tocsin.api.identity import static_identity
 from tocsin.api.panel import Panel
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
 from tocsin.api.reporting import study_info
@@ -94,10 +94,13 @@ def explain_mediation(
     if is_testbed and (harmful, harmless) != (None, None):
         message = "a testbed brings its own prompts. Leave --harmful and --harmless out."
         raise UsageError(message)
+    alone: tuple[str, ...] = ()
     if is_testbed:
         pairs, digest = testbed_pairs()
     else:
-        pairs, digest = _pairs(harmful, harmless, prompt=prompt, harmless_prompt=harmless_prompt, pair=pair)
+        pairs, digest, alone = read_pairs(
+            harmful, harmless, prompt=prompt, harmless_prompt=harmless_prompt, pair=pair
+        )
     config: dict[str, JsonValue] = {
         **chosen.to_json(),
         "columns": [prompt, harmless_prompt, pair],
@@ -108,7 +111,11 @@ def explain_mediation(
         "explain-mediation",
         config,
         digest,
-        {"code": code_hash(), "model": white_box_fingerprint(model), "device": device},
+        {
+            **static_identity([judge] if judge else [], model=judge_model, profile=None),
+            "studied": white_box_fingerprint(model),
+            "device": device,
+        },
         out=None if out is None else Path(out),
         fresh=fresh,
         input_name=" ".join(str(path) for path in (harmful, harmless) if path is not None) or "own pairs",
@@ -126,6 +133,7 @@ def explain_mediation(
         stages=run.stages,
         progress=lambda what, done, total: progress(Progress("scanning", done, total, what)),
     )
+    study = study.model_copy(update={"notes": (*alone, *study.notes)})
     run.write_result(study.to_json())
     page = mediation_page(study)
     run.finish(
@@ -146,17 +154,29 @@ def testbed_pairs() -> tuple[list[PromptPair], str]:
     return pairs, hashlib.sha256(repr(pairs).encode()).hexdigest()
 
 
-def _pairs(
+def read_pairs(
     harmful: Path | str | None,
     harmless: Path | str | None,
     *,
-    prompt: str | None,
-    harmless_prompt: str | None,
-    pair: str | None,
-) -> tuple[list[PromptPair], str]:
-    """Pairs of prompts, and the hash of their source."""
+    prompt: str | None = None,
+    harmless_prompt: str | None = None,
+    pair: str | None = None,
+) -> tuple[list[PromptPair], str, tuple[str, ...]]:
+    """Pairs of prompts, the hash of their source, and what is to be said of prompts without a partner.
+
+    Args:
+        harmful: File of harmful prompts; the package's own pairs when both files are None.
+        harmless: File of harmless prompts.
+        prompt: Column of the harmful prompts; found by well-known names when None.
+        harmless_prompt: Column of the harmless prompts.
+        pair: Column of both files that names the pair; pairs by order when None, the longer file cut.
+
+    Raises:
+        UsageError: If one file is given without the other.
+        InputError: If a file cannot be read, or nothing is paired.
+    """
     if harmful is None and harmless is None:
-        return own_pairs()
+        return *own_pairs(), ()
     if harmful is None or harmless is None:
         message = (
             "expected a file of harmful and one of harmless prompts, got one of them. Give both, or none."
@@ -169,13 +189,23 @@ def _pairs(
         hashes.append(digest)
     joined = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     if pair is None:
-        return [PromptPair(a, b) for (_, a), (_, b) in zip(*sides, strict=False)], joined
+        # The longer file is cut: taking the first rows of a large set is what people want.
+        ordered = [PromptPair(a, b) for (_, a), (_, b) in zip(*sides, strict=False)]
+        return ordered, joined, _alone(sides, len(ordered), len(ordered))
     by_name = dict(reversed(sides[1]))
     found = [PromptPair(text, by_name[name]) for name, text in sides[0] if name in by_name]
     if not found:
         message = f"the column '{pair}' has no value that both files share, so nothing is paired."
         raise InputError(message + " Name another column, or leave --pair out to pair by order.")
-    return found, joined
+    return found, joined, _alone(sides, len(found), len(by_name.keys() & {name for name, _ in sides[0]}))
+
+
+def _alone(sides: Sequence[Sequence[object]], harmful: int, harmless: int) -> tuple[str, ...]:
+    """A note on prompts that belong to no pair, where there are any."""
+    lost = len(sides[0]) - harmful, len(sides[1]) - harmless
+    if not any(lost):
+        return ()
+    return (f"{lost[0]} harmful and {lost[1]} harmless prompts have no partner and were not used.",)
 
 
 def _prompts(path: Path | str, column: str | None, pair: str | None) -> tuple[list[tuple[str, str]], str]:
