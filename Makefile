@@ -38,7 +38,8 @@ test-slow: test-model ## Run the slow tests
 
 # Every script writes its figures as JSON and says where; tests marked bench compare ratios.
 bench: test-model ## Run the measurements
-	set -e; for name in startup speed_prompts speed_skills memory accuracy audit_routes tables; do \
+	set -e; for name in startup speed_prompts speed_skills memory accuracy audit_routes studies_testbed \
+	tables; do \
 	$(TEST_VENV)/bin/python benchmarks/$$name.py; done
 
 check: $(TEST_STAMP) ## Lint, check the format and the types
