@@ -21,15 +21,14 @@ from tocsin.core.append_log import AppendLog, read_log
 from tocsin.core.errors import RunError
 from tocsin.core.run_record import (
     RECORD,
-    RUNS,
     RunRecord,
     Session,
     installed_versions,
-    make_folder,
     now,
     read_record,
+    refuse_foreign,
     refuse_other,
-    run_id,
+    wanted_run,
     write_text,
     write_whole,
 )
@@ -83,27 +82,15 @@ class LogRun:
             RunError: If `out` holds another run or other files, another process is writing the run, or the
                 folder cannot be written.
         """
-        name = run_id(command, config, input_hash, identity)
-        folder = out if out is not None else Path(RUNS) / f"{command}-{name}"
-        wanted = RunRecord(
-            command=command,
-            run_id=name,
-            input_name=input_name,
-            input_hash=input_hash,
-            config=dict(config),
-            identity=dict(identity),
-            facts=dict(facts or {}),
+        folder, wanted = wanted_run(
+            command, config, input_hash, identity, out=out, input_name=input_name, facts=facts
         )
-        make_folder(folder)
         run = cls(folder, log, wanted)
         found = folder / RECORD
         if found.exists():
             refuse_other(folder, read_record(folder), wanted)
         else:
-            ours = {RECORD, log, *others}
-            if any(each.name not in ours and not each.name.startswith(".") for each in folder.iterdir()):
-                message = "expected an empty folder or a run of this command, got other files. "
-                raise RunError(message + "Choose another folder with --out.", path=folder)
+            refuse_foreign(folder, {RECORD, log, *others})
         lock = AppendLog(run.path)
         try:
             # Read under the lock: another process may have finished it until now.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -87,6 +87,51 @@ def run_id(
     """Twelve hex digits over everything that decides results."""
     parts = [SCHEMA_VERSION, command, dict(config), input_hash, dict(identity)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def wanted_run(
+    command: str,
+    config: Mapping[str, JsonValue],
+    input_hash: str,
+    identity: Mapping[str, JsonValue],
+    *,
+    out: Path | None,
+    input_name: str,
+    sources: Mapping[str, str] | None = None,
+    facts: Mapping[str, JsonValue] | None = None,
+) -> tuple[Path, RunRecord]:
+    """The folder of a run, which is made where it is missing, and the record of it as one that begins.
+
+    Raises:
+        RunError: If the folder cannot be made.
+    """
+    name = run_id(command, config, input_hash, identity)
+    folder = out if out is not None else Path(RUNS) / f"{command}-{name}"
+    record = RunRecord(
+        command=command,
+        run_id=name,
+        input_name=input_name,
+        input_hash=input_hash,
+        config=dict(config),
+        sources=dict(sources or {}),
+        identity=dict(identity),
+        facts=dict(facts or {}),
+    )
+    make_folder(folder)
+    return folder, record
+
+
+def refuse_foreign(folder: Path, ours: Collection[str]) -> None:
+    """Raise RunError when a folder without run.json holds more than the rest of a run killed as it began.
+
+    Args:
+        folder: It exists.
+        ours: Names of files that a run of this command writes.
+    """
+    halves = tuple(f".{name}." for name in ours)
+    if any(path.name not in ours and not path.name.startswith(halves) for path in folder.iterdir()):
+        message = "expected an empty folder or a run of this command, got other files. "
+        raise RunError(message + "Choose another folder with --out.", path=folder)
 
 
 def read_record(folder: Path) -> RunRecord:

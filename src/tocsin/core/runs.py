@@ -32,15 +32,14 @@ from tocsin.core.results import Result, from_line, to_line
 from tocsin.core.run_record import (
     RECORD,
     REPORT,
-    RUNS,
     RunRecord,
     Session,
     installed_versions,
-    make_folder,
     now,
     read_record,
+    refuse_foreign,
     refuse_other,
-    run_id,
+    wanted_run,
     write_text,
     write_whole,
 )
@@ -100,19 +99,16 @@ class Run:
             RunError: If `out` holds another run or something else, another process is writing the run, or
                 the folder cannot be written.
         """
-        name = run_id(command, config, input_hash, identity)
-        folder = out if out is not None else Path(RUNS) / f"{command}-{name}"
-        record = RunRecord(
-            command=command,
-            run_id=name,
+        folder, record = wanted_run(
+            command,
+            config,
+            input_hash,
+            identity,
+            out=out,
             input_name=input_name,
-            input_hash=input_hash,
-            config=dict(config),
-            sources=dict(sources or {}),
-            identity=dict(identity),
-            facts=dict(facts or {}),
+            sources=sources,
+            facts=facts,
         )
-        make_folder(folder)
         run = cls(folder, record)
         if run._find() and run.record.status == "finished" and not fresh:
             run.was_finished = True
@@ -132,22 +128,12 @@ class Run:
             RunError: If it is of another run, or the folder holds something else.
         """
         if not (self.folder / RECORD).exists():
-            self._refuse_foreign()
+            refuse_foreign(self.folder, _OURS)
             return False
         found = read_record(self.folder)
         refuse_other(self.folder, found, self._wanted)
         self.record = found
         return True
-
-    def _refuse_foreign(self) -> None:
-        """A folder without run.json may hold the rest of a run that was killed as it began, nothing else."""
-        names = (path.name for path in self.folder.iterdir())
-        if any(name not in _OURS and not name.startswith((f".{RECORD}.", f".{REPORT}.")) for name in names):
-            message = (
-                "expected an empty folder or a run of this command, got other files. "
-                "Choose another folder with --out."
-            )
-            raise RunError(message, path=self.folder)
 
     def _begin(self, *, fresh: bool) -> None:
         """Take the lock, then begin or go on."""

@@ -27,15 +27,14 @@ from tocsin.core.errors import RunError
 from tocsin.core.run_record import (
     RECORD,
     REPORT,
-    RUNS,
     RunRecord,
     Session,
     installed_versions,
-    make_folder,
     now,
     read_record,
+    refuse_foreign,
     refuse_other,
-    run_id,
+    wanted_run,
     write_text,
     write_whole,
 )
@@ -93,26 +92,16 @@ class StudyRun:
         Raises:
             RunError: If `out` holds another run or other files, or the folder cannot be written.
         """
-        name = run_id(command, config, input_hash, identity)
-        folder = out if out is not None else Path(RUNS) / f"{command}-{name}"
-        wanted = RunRecord(
-            command=command,
-            run_id=name,
-            input_name=input_name,
-            input_hash=input_hash,
-            config=dict(config),
-            identity=dict(identity),
-            facts=dict(facts or {}),
+        folder, wanted = wanted_run(
+            command, config, input_hash, identity, out=out, input_name=input_name, facts=facts
         )
-        make_folder(folder)
         if (folder / RECORD).exists():
             record = read_record(folder)
             refuse_other(folder, record, wanted)
             if record.status == "finished" and not fresh:
                 return cls(folder, record, _read(folder / RESULT))
-        elif any(each.name not in _OURS and not each.name.startswith(".") for each in folder.iterdir()):
-            message = "expected an empty folder or a run of this command, got other files. "
-            raise RunError(message + "Choose another folder with --out.", path=folder)
+        else:
+            refuse_foreign(folder, _OURS)
         session = Session(started=now(), versions=installed_versions())
         run = cls(folder, wanted.model_copy(update={"sessions": (session,)}))
         if fresh:
