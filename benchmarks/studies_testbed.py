@@ -24,7 +24,7 @@ from tocsin.api.explain_weights import explain_weights
 from tocsin.core.stats.intervals import wilson
 from tocsin.explain.mediation import MediationStudy
 from tocsin.explain.weights import WeightStudy
-from tocsin.explain.weights.records import Role
+from tocsin.explain.weights.records import Condition, Role
 from tocsin.testbed import PlantedTruth, load_planted
 
 MIN_COSINE = 0.99
@@ -66,7 +66,7 @@ def trained(seed: int, folder: Path) -> Json:
     study = explain_weights(model=f"testbed:{seed}", out=folder / "weights").study
     harm, refusal = study.condition("harm"), study.condition("refusal")
     low = study.specificity.low
-    controls = [rise(study, kind, "opener") for kind in ("random", "magnitude")]
+    controls = [c for c in study.conditions if c.kind in {"random", "magnitude"}]
     spared = (harm.refusal_rate or 0.0) >= 0.9 * (study.refusal_rate or 0.0)
     return {
         "seed": seed,
@@ -77,7 +77,9 @@ def trained(seed: int, folder: Path) -> Json:
         "ratio": None if study.specificity.value is None else round(study.specificity.value, 1),
         "ratio, lower end": None if low is None else round(low, 1),
         "at least 10 times": low is not None and low >= MIN_RATIO,
-        "most of a control": round(max(map(abs, controls)), 4),
+        "most of a control": largest(controls, "harm"),
+        "most of a control after the first token": largest(controls, "opener"),
+        "most of a control on benign answers": largest(controls, "benign"),
         "refusal rate": study.refusal_rate,
         "refusal rate without harm weights": harm.refusal_rate,
         "refusals stay within 10 %": spared,
@@ -89,9 +91,19 @@ def trained(seed: int, folder: Path) -> Json:
 
 def rise(study: WeightStudy, kind: str, role: Role) -> float:
     """Mean rise of the loss of one set of responses, in nats per token."""
-    change = study.condition(kind).of(role)
+    return mean(study.condition(kind), role)
+
+
+def mean(condition: Condition, role: Role) -> float:
+    """The same of one condition."""
+    change = condition.of(role)
     assert change is not None
     return change.change.value or 0.0
+
+
+def largest(conditions: Sequence[Condition], role: Role) -> float:
+    """The largest change of a mean loss, either way."""
+    return round(max(abs(mean(condition, role)) for condition in conditions), 4)
 
 
 def shares(rows: Sequence[Json]) -> Json:

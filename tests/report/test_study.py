@@ -91,3 +91,8 @@ def test_a_heat_map_shades_by_the_largest_absolute_value() -> None:
     assert 'class="heat-10 below"' in markup
     assert 'class="heat-5"' in markup
     assert ">-<" in markup
+
+
+def test_rounding_leaves_no_negative_zero() -> None:
+    assert str(Ranged(-0.0001, -0.0004, 0.0001)) == "0.000 (0.000 to 0.000)"
+    assert str(Ranged(-0.25, -0.5, 0.0, 2)) == "-0.25 (-0.50 to 0.00)"

@@ -38,6 +38,7 @@ _ROLES = {
     "benign": "harmless",
     "refusal": "refusal",
 }
+_LARGE = 1_000
 _MATRIX = re.compile(r"\.(\d+)\.(.+?)\.weight$")
 
 
@@ -66,7 +67,7 @@ def weights_page(study: WeightStudy) -> StudyPage:
 def _headline(study: WeightStudy) -> str:
     harm = study.condition("harm")
     value = study.specificity.value
-    times = "" if value is None else f", {value:.1f} times as much as harmless ones"
+    times = "" if value is None else f", {_times(value)} times as much as harmless ones"
     return f"Removing {harm.n_weights:,} weights makes harmful responses {_rise(harm)} less likely{times}"
 
 
@@ -95,7 +96,7 @@ def _main(study: WeightStudy) -> Section:
             (
                 f"The mask holds {harm.n_weights:,} weights, {harm.share:.2g} of those considered "
                 f"({harm.n_zero:,} were zero already). Harmful responses lose "
-                f"{_shown(study.specificity, 1)} times as much likelihood as harmless ones. After the study "
+                f"{_shown(study.specificity)} times as much likelihood as harmless ones. After the study "
                 f"all weights {unchanged} as before."
             )
         ],
@@ -253,9 +254,14 @@ def _or(value: float | None, other: float) -> float:
     return other if value is None else value
 
 
-def _shown(estimate: Estimate, digits: int) -> str:
+def _shown(estimate: Estimate) -> str:
     if estimate.value is None:
         return "an unknown number of"
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.{digits}f}"
-    return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
+        return _times(estimate.value)
+    return f"{_times(estimate.value)} ({_times(estimate.low)} to {_times(estimate.high)})"
+
+
+def _times(ratio: float) -> str:
+    """A ratio; where harmless responses hardly change it is large, and its digits say nothing."""
+    return f"over {_LARGE:,}" if ratio > _LARGE else f"{ratio:.1f}"

@@ -37,7 +37,7 @@ class Ranged:
 
     def __str__(self) -> str:
         d = self.digits
-        return f"{self.value:.{d}f} ({self.low:.{d}f} to {self.high:.{d}f})"
+        return f"{self.value:z.{d}f} ({self.low:z.{d}f} to {self.high:z.{d}f})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
