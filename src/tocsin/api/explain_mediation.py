@@ -118,7 +118,8 @@ def explain_mediation(
         },
         out=None if out is None else Path(out),
         fresh=fresh,
-        input_name=" ".join(str(path) for path in (harmful, harmless) if path is not None) or "own pairs",
+        input_name=" ".join(str(path) for path in (harmful, harmless) if path is not None)
+        or (model if is_testbed else "own pairs"),
         facts={"argv": list(argv)},
     )
     if run.found is not None:
