@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tocsin.core.confounds import confound_audit
 from tocsin.core.errors import InputError, ModelError, UsageError
 from tocsin.core.stages import Stages
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.core.stats.ranking import auroc_interval
 from tocsin.explain.directions.geometry import (
     Floats,
@@ -32,7 +33,6 @@ from tocsin.internals.capture import CaptureEngine, CapturePlan
 from tocsin.internals.layout import Position, PromptLayout
 from tocsin.internals.steering import Steering, greedy_replies
 from tocsin.internals.weights_digest import weights_digest
-from tocsin.judges.item_sums import Estimate
 from tocsin.models.local import LocalModel
 
 MIN_PROMPTS = 16

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tocsin.core.stages import Stages
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.explain.mediation.data import Part
 from tocsin.explain.mediation.estimates import Floats, Resamples
 from tocsin.explain.mediation.records import Gate, GatePoint, GateUtility, Intervention, Order
@@ -16,7 +17,6 @@ from tocsin.explain.mediation.runs import RunCache
 from tocsin.internals.anatomy import Site
 from tocsin.internals.outcomes import Outcome
 from tocsin.internals.patching import Clean, Patch
-from tocsin.judges.item_sums import Estimate
 
 MOST = 512
 ENOUGH = 0.8
