@@ -14,6 +14,7 @@ from tiny_models import tiny_llama, tiny_local
 from tocsin.api.audit_models import harmless_pairs, harmless_tasks, parse_suspect
 from tocsin.core.errors import ModelError, UsageError
 from tocsin.core.registry import DetectorContext
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.explain.audit import RegisteredJudge, check_comparable
 from tocsin.explain.audit.data import AuditData, AuditSettings
 from tocsin.explain.audit.direction import ablated, refusal_scores
@@ -28,7 +29,6 @@ from tocsin.explain.audit.wording import MARKER, english, parse_assessment
 from tocsin.internals.steering import Steering, next_token_logs
 from tocsin.internals.weight_swap import swapped
 from tocsin.internals.weights_digest import weights_digest
-from tocsin.judges.item_sums import Estimate
 from tocsin.models.local import LocalModel
 
 GOOD = {"is_harmful": True, "harm_category": "fraud", "severity": 2, "safe_model_action": "refuse",

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from tocsin.core.errors import UsageError
 from tocsin.core.stats.agreement import alpha_of, coincidences, krippendorff_alpha
+from tocsin.core.stats.item_sums import ItemSums, estimate
 from tocsin.judges.agreement import Agreement, Rankings, analyse, normalise, read_rankings
 from tocsin.judges.agreement.analyse import consensus
 from tocsin.judges.agreement.chance import chance_agreement
 from tocsin.judges.agreement.position import permutation_p, why_untestable
-from tocsin.judges.item_sums import ItemSums, estimate
 
 VALID = np.array(
     sorted({v for raw in product(range(4), repeat=3) if isinstance(v := normalise(raw), tuple)}), dtype=float

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from tocsin.core.errors import InputError, RunError, UsageError
 from tocsin.judges.agreement import Problem
 from tocsin.judges.annotate import Study, StudySettings, live_agreement
+from tocsin.judges.annotate.database import FILE
 from tocsin.judges.annotate.ranks import checked_ranks, dense
-from tocsin.judges.annotate.store import FILE, SubmissionError
+from tocsin.judges.annotate.records import SubmissionError
 from tocsin.judges.elicitation import balanced_orders, read_responses
 from tocsin.judges.elicitation.orders import all_orders, rotations
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.judges.agreement import Agreement
 from tocsin.judges.agreement.records import PairAgreement
-from tocsin.judges.item_sums import Estimate
 from tocsin.report import Figure, Ranged, Section, StudyPage, Table
 from tocsin.report.charts import Interval, intervals
 from tocsin.report.study import Cell

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tocsin.core.errors import MissingExtraError, UsageError
-from tocsin.judges.annotate.store import OWNER, Annotator, Progress, Study, StudySettings
+from tocsin.judges.annotate.records import OWNER, Annotator, Progress, StudySettings
+from tocsin.judges.annotate.store import Study
 from tocsin.judges.elicitation import Candidate, ResponseSet, read_responses
 from tocsin.judges.elicitation.responses import cleaned
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from tocsin.api.explain_audit_mechanism import mechanism_sections
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.explain.audit import AuditStudy
 from tocsin.explain.audit.records import Assessments, Drift, Success
-from tocsin.judges.item_sums import Estimate
 from tocsin.report import Figure, Ranged, Section, StudyPage, Table
 from tocsin.report.charts import Interval, Series, intervals, scatter
 from tocsin.report.study import Cell

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.explain.directions import DirectionStudy
-from tocsin.judges.item_sums import Estimate
 from tocsin.report import Figure, Ranged, Section, StudyPage, Table
 from tocsin.report.charts import Series, scatter
 from tocsin.report.curves import Curve, curves

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.explain.mediation import Effect, Level
-from tocsin.judges.item_sums import Estimate
 from tocsin.report.curves import Curve
 from tocsin.report.study import Ranged, Table
 

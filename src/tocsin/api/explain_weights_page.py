@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.explain.weights import Change, Condition, WeightStudy
-from tocsin.judges.item_sums import Estimate
 from tocsin.report import Figure, Ranged, Section, StudyPage, Table
 from tocsin.report.charts import Interval, intervals
 from tocsin.report.curves import Curve, curves, heat_map

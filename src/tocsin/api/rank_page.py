@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.judges.benchmark import JudgeRanking, JudgeScore
 from tocsin.judges.benchmark.scoring import FINE
-from tocsin.judges.item_sums import Estimate
 from tocsin.report import Figure, Ranged, Section, StudyPage, Table
 from tocsin.report.charts import Interval, intervals
 from tocsin.report.curves import heat_map

@@ -11,8 +11,8 @@ from cyclopts.validators import Number
 from tocsin.api.train_judge import train_judge
 from tocsin.cli.options import CONFIG_DEFAULTS, ConfigOptions
 from tocsin.cli.show import notice, plain_table, progress_bar, table_text, write
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.judges.classifier import ClassifierSettings, Figures, Trained
-from tocsin.judges.item_sums import Estimate
 from tocsin.report import visible
 
 if TYPE_CHECKING:

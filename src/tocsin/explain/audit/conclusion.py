@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tocsin.core.stats.item_sums import number
 from tocsin.explain.audit.data import MIN_CELL
 from tocsin.explain.audit.deltas import MatrixDelta
 from tocsin.explain.audit.records import (
@@ -15,7 +16,6 @@ from tocsin.explain.audit.records import (
     SelfAuditStage,
 )
 from tocsin.explain.audit.verdict import AuditVerdict, Evidence, Route, decide, deletion_share
-from tocsin.judges.item_sums import number
 
 SHOWN = 0.5
 """Lower end that a defence's effect must exceed."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tocsin.core.errors import ModelError
 from tocsin.core.stages import Arrays, Stages
+from tocsin.core.stats.item_sums import number
 from tocsin.explain.audit.data import MIN_PROMPTS, AuditData
 from tocsin.explain.audit.deltas import MatrixDelta, matrix_deltas
 from tocsin.explain.audit.direction import Choice, choose_by_ablation, refusal_openers, refusal_scores
@@ -32,7 +33,6 @@ from tocsin.explain.audit.records import DirectionChoice, LayerMeasures
 from tocsin.explain.audit.speaking import Speaker
 from tocsin.explain.audit.verdict import SIGNATURE_ALIGNMENT
 from tocsin.internals.steering import next_token_logs
-from tocsin.judges.item_sums import number
 
 if TYPE_CHECKING:
     from torch import Tensor

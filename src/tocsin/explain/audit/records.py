@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 
 from tocsin.core.records import SCHEMA_VERSION, Record
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.explain.audit.deltas import MatrixDelta
 from tocsin.explain.audit.repair import RepairKind
 from tocsin.explain.audit.verdict import AuditVerdict
-from tocsin.judges.item_sums import Estimate
 
 
 class Success(Record):

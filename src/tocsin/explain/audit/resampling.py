@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tocsin.core.stats.bootstrap import draw_groups
 from tocsin.core.stats.intervals import wilson
-from tocsin.judges.item_sums import Estimate, number
+from tocsin.core.stats.item_sums import Estimate, number
 
 Floats = NDArray[np.float64]
 N_RESAMPLES = 1_000

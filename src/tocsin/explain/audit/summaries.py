@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tocsin.core.stats.item_sums import Estimate, estimate, number
 from tocsin.explain.audit.data import MIN_CELL
 from tocsin.explain.audit.rates import bounds, category_profile, mcnemar, retention, suppression
 from tocsin.explain.audit.records import (
@@ -23,7 +24,6 @@ from tocsin.explain.audit.records import (
 )
 from tocsin.explain.audit.repair import Plan
 from tocsin.explain.audit.resampling import Floats, Resamples, rate
-from tocsin.judges.item_sums import Estimate, estimate, number
 
 Outcomes = Mapping[str, Floats]
 _MANY_CONTROLS = 20

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tocsin.core.errors import FitError
 from tocsin.core.stats.bootstrap import bootstrap_interval
 from tocsin.core.stats.intervals import Rate, wilson
-from tocsin.judges.item_sums import Estimate
+from tocsin.core.stats.item_sums import Estimate
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from tocsin.core.records import SCHEMA_VERSION, Record
-from tocsin.judges.item_sums import Estimate
+from tocsin.core.stats.item_sums import Estimate
 
 BucketName = Literal["refused harmful", "accepted harmful", "refused harmless", "accepted harmless"]
 BUCKETS: tuple[BucketName, ...] = (

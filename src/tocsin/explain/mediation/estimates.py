@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from tocsin.core.stats import benjamini_hochberg, holm
 from tocsin.core.stats.bootstrap import draw_groups
+from tocsin.core.stats.item_sums import Estimate, number
 from tocsin.explain.mediation.components import Component
 from tocsin.explain.mediation.records import Effect, NeuronSpread, Summary
-from tocsin.judges.item_sums import Estimate, number
 
 Floats = NDArray[np.float64]
 FLOOR = 0.1

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tocsin.core.stages import Stages
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.explain.mediation.data import Part
 from tocsin.explain.mediation.estimates import Floats, Resamples
 from tocsin.explain.mediation.records import Gate, GatePoint, GateUtility, Intervention, Order
@@ -16,7 +17,6 @@ from tocsin.explain.mediation.runs import RunCache
 from tocsin.internals.anatomy import Site
 from tocsin.internals.outcomes import Outcome
 from tocsin.internals.patching import Clean, Patch
-from tocsin.judges.item_sums import Estimate
 
 MOST = 512
 ENOUGH = 0.8
@@ -93,7 +93,7 @@ class GateTest:
         points = [*self._points("select", select, resamples), *self._points("test", test, resamples)]
         k = self._smallest(select)
         chosen = self.orders["effect"][0][: k or 20]
-        test_pairs = self._pairs("test")
+        test_pairs = self.runs.pairs("test")
         harmful = test["harmful/whole"][:, 0]
         utility, before = self._utility(chosen, resamples)
         return Gate(
@@ -109,13 +109,10 @@ class GateTest:
             refusals_before=before,
         )
 
-    def _pairs(self, part: Part) -> list[int]:
-        return [i for i, tokens in enumerate(self.runs.tokens) if tokens.part == part]
-
     def _levels(self) -> Levels:
         def make() -> dict[str, np.ndarray]:
             harmless, harmful = [], []
-            for i in self._pairs("discover"):
+            for i in self.runs.pairs("discover"):
                 runs = self.runs.get(i)
                 tail = self.runs.tokens[i].tail
                 where = [tail + place for place in self.runs.tokens[i].places["at"]]
@@ -165,7 +162,7 @@ class GateTest:
     ) -> dict[str, np.ndarray]:
         """Y of every pair of a part under every condition, shape (pairs, sizes) each."""
         found: dict[str, list[np.ndarray]] = {}
-        pairs = self._pairs(part)
+        pairs = self.runs.pairs(part)
         for done, i in enumerate(pairs):
             self.progress(done, len(pairs))
             make = partial(self._conditions, i, orders, interventions)
@@ -197,7 +194,7 @@ class GateTest:
         return found
 
     def _points(self, part: Part, found: dict[str, np.ndarray], resamples: Resamples) -> list[GatePoint]:
-        te = self.te[self._pairs(part)]
+        te = self.te[self.runs.pairs(part)]
         points = []
         for order in ORDERS:
             for intervention in INTERVENTIONS:
@@ -222,7 +219,7 @@ class GateTest:
 
     def _smallest(self, select: dict[str, np.ndarray]) -> int | None:
         """Smallest set with enough of the whole MLP's effect, in the direction of the total effect."""
-        te = float(np.nanmean(self.te[self._pairs("select")]))
+        te = float(np.nanmean(self.te[self.runs.pairs("select")]))
         before = select["harmful/before"]
         whole = float(np.nanmean(before - select["harmful/whole"]))
         if whole * te <= 0:
@@ -257,7 +254,7 @@ class GateTest:
         import torch
 
         patcher = self.runs.patcher
-        pairs = self._pairs("test")
+        pairs = self.runs.pairs("test")
         is_margin = patcher.outcome.name != "judge"
         site = self._site(chosen)
         mean, high = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from tocsin.core.errors import ModelError
 from tocsin.explain.mediation.components import Component
-from tocsin.explain.mediation.data import Tokens, noise_for
+from tocsin.explain.mediation.data import Part, Tokens, noise_for
 from tocsin.internals.patching import Clean, Patcher
 
 SHARE = 0.25
@@ -49,6 +49,10 @@ class RunCache:
         weights = sum(p.numel() * p.element_size() for p in patcher.model.torch_model.parameters())
         self._room = SHARE * weights
         self._held = 0
+
+    def pairs(self, part: Part) -> list[int]:
+        """Numbers of the pairs of a part."""
+        return [i for i, tokens in enumerate(self.tokens) if tokens.part == part]
 
     def get(self, i: int) -> Runs:
         """Runs of a pair.

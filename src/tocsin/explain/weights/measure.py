@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.core.stats.bootstrap import draw_groups
+from tocsin.core.stats.item_sums import Estimate, estimate
 from tocsin.explain.weights.records import Change, Role
 from tocsin.internals.responses import ResponseTokens, batches, token_losses
-from tocsin.judges.item_sums import Estimate, estimate
 
 if TYPE_CHECKING:
     from tocsin.models.local import LocalModel

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from tocsin.core.records import SCHEMA_VERSION, Record
-from tocsin.judges.item_sums import Estimate
+from tocsin.core.stats.item_sums import Estimate
 
 Role = Literal["harm", "opener", "benign", "refusal"]
 """What a set of responses tells: harmful ones; the same after their first token, which is given (prefilling);

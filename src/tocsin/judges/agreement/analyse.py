@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.core.errors import UsageError
+from tocsin.core.stats.item_sums import ItemSums, estimate
 from tocsin.judges.agreement.data import Rankings
 from tocsin.judges.agreement.pairs import add_pair, measured, pair_alpha, part_agreement, set_agreement
 from tocsin.judges.agreement.position import position_bias
@@ -20,7 +21,6 @@ from tocsin.judges.agreement.records import (
     SubjectProfile,
 )
 from tocsin.judges.comparison import compare
-from tocsin.judges.item_sums import ItemSums, estimate
 
 Floats = NDArray[np.float64]
 CONSENSUS = "consensus"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.core.stats.agreement import alpha_of, exact_match, gwet_of, kappa_of
+from tocsin.core.stats.item_sums import number
 from tocsin.core.stats.rank_lists import kendall_tau_b, rbo_ext, top_one
-from tocsin.judges.item_sums import number
 
 Floats = NDArray[np.float64]
 _MOST_PAIRS = 300_000

@@ -17,10 +17,10 @@ from tocsin.core.stats.agreement import (
     gwet_of,
     kappa_of,
 )
+from tocsin.core.stats.item_sums import ItemSums, estimate, number
 from tocsin.core.stats.rank_lists import kendall_tau_b, rbo_ext, top_one
 from tocsin.judges.agreement.chance import chance_agreement
 from tocsin.judges.agreement.records import PairAgreement, PartAgreement, SetAgreement
-from tocsin.judges.item_sums import ItemSums, estimate, number
 
 Floats = NDArray[np.float64]
 

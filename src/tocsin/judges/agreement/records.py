@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from tocsin.core.records import SCHEMA_VERSION, Record
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.judges.comparison.records import Comparison
-from tocsin.judges.item_sums import Estimate
 
 
 class Rejected(Record):

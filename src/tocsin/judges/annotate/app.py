@@ -18,7 +18,8 @@ from tocsin.judges.agreement import Agreement
 from tocsin.judges.annotate.agreement import live_agreement
 from tocsin.judges.annotate.guard import Guard
 from tocsin.judges.annotate.ranks import LETTERS
-from tocsin.judges.annotate.store import OWNER, Refusal, Study, SubmissionError
+from tocsin.judges.annotate.records import OWNER, Refusal, SubmissionError
+from tocsin.judges.annotate.store import Study
 from tocsin.judges.annotate.views import agreement_view
 from tocsin.report.visible import visible
 

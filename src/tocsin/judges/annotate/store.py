@@ -17,119 +17,30 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
-
-from tocsin.core.errors import InputError, RunError, UsageError
-from tocsin.core.records import Record
+from tocsin.core.errors import InputError, UsageError
 from tocsin.core.run_record import now
 from tocsin.judges.agreement import Problem
+from tocsin.judges.annotate.database import FILE, SCHEMA, connect, create_file
 from tocsin.judges.annotate.ranks import checked_ranks
+from tocsin.judges.annotate.records import (
+    OWNER,
+    Annotator,
+    Progress,
+    Ranked,
+    Refusal,
+    StudySettings,
+    SubmissionError,
+    Task,
+)
 from tocsin.judges.elicitation.orders import balanced_orders, seeded
 from tocsin.judges.elicitation.responses import ResponseSet
 
-FILE = "study.sqlite"
-SCHEMA = 1
-OWNER = "owner"
-"""Name of the role that sees agreement and ranks nothing."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
-_TABLES = """
-CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE item (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, grp TEXT, prompt TEXT NOT NULL);
-CREATE TABLE response (item INTEGER NOT NULL REFERENCES item, model INTEGER NOT NULL, text TEXT NOT NULL,
-  PRIMARY KEY (item, model));
-CREATE TABLE annotator (name TEXT PRIMARY KEY, token TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE task (annotator TEXT NOT NULL REFERENCES annotator, place INTEGER NOT NULL,
-  item INTEGER NOT NULL REFERENCES item, shown TEXT NOT NULL, ranks TEXT, saved TEXT,
-  skipped INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (annotator, place), UNIQUE (annotator, item)) WITHOUT ROWID;
-CREATE TABLE submission (annotator TEXT NOT NULL, key TEXT NOT NULL, place INTEGER NOT NULL,
-  given TEXT NOT NULL, saved TEXT NOT NULL, PRIMARY KEY (annotator, key),
-  FOREIGN KEY (annotator, place) REFERENCES task (annotator, place)) WITHOUT ROWID;
-"""
-
-
-class StudySettings(Record):
-    """What holds for the whole study."""
-
-    title: str = Field(default="Ranking responses by harm", min_length=1, max_length=200)
-    guidance: str = Field(default="", max_length=20_000)
-    """The owner's own words to annotators, shown as plain text beside the scale."""
-    ties: bool = False
-    """Whether two harmful responses may share a rank."""
-    seed: int = 0
-    """Of the orders."""
-
-
-class Annotator(Record):
-    """Somebody with a token. The token is told once and kept nowhere."""
-
-    name: str
-    token: str
-
-
-class Progress(Record):
-    """How far an annotator has come."""
-
-    annotator: str
-    items: int
-    ranked: int
-    skipped: int
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One item as one annotator sees it."""
-
-    place: int
-    """From 1, in the annotator's own order."""
-    item: str
-    prompt: str
-    responses: tuple[str, ...]
-    """In the order in which they are shown."""
-    ranks: tuple[int, ...] | None
-    """By shown place, where it was ranked."""
-    skipped: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """One ranking, for export."""
-
-    item: str
-    annotator: str
-    group: str | None
-    ranks: tuple[int, ...]
-    """In the order of the study's models."""
-    positions: tuple[int, ...]
-    """From 1, where the response of each model was shown."""
-    saved: str
-
-
-class Refusal(StrEnum):
-    """Why a submission is refused, beside the problems of rankings."""
-
-    BAD_KEY = "bad key"
-    OTHER_RANKING = "other ranking"
-    """The key was used before, for another ranking."""
-
-
-class SubmissionError(Exception):
-    """A submission that was not kept.
-
-    Attributes:
-        problem: Which.
-        item: Id of the item, where it is one of the annotator's own.
-    """
-
-    def __init__(self, problem: Problem | Refusal, item: str | None = None) -> None:
-        self.problem, self.item = problem, item
-        super().__init__(str(problem))
 
 
 class Study:
@@ -150,7 +61,7 @@ class Study:
             raise InputError(message, path=self.folder)
         self._lock = threading.RLock()
         try:
-            self._db = _connect(path)
+            self._db = connect(path)
             stored = dict(self._db.execute("SELECT name, value FROM setting"))
             version = int(stored["schema"])
             self.settings = StudySettings.model_validate_json(stored["settings"])
@@ -170,41 +81,7 @@ class Study:
         Raises:
             RunError: If the folder is not empty or cannot be written.
         """
-        folder = Path(folder)
-        path = folder / FILE
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            part = folder / f".{FILE}.part"
-            part.unlink(missing_ok=True)  # of one that was killed
-            if any(folder.iterdir()):
-                message = "expected a new or empty folder, got one with files. Choose another."
-                raise RunError(message, path=folder)
-            part.touch(mode=0o600)
-            with closing(sqlite3.connect(part, isolation_level=None)) as db:
-                db.execute("PRAGMA journal_mode=DELETE")
-                db.execute("BEGIN")
-                for statement in _TABLES.split(";"):
-                    db.execute(statement)
-                db.executemany(
-                    "INSERT INTO setting VALUES (?, ?)",
-                    [
-                        ("schema", str(SCHEMA)),
-                        ("settings", settings.model_dump_json()),
-                        ("models", json.dumps(data.models)),
-                        ("data", data.sha256),
-                    ],
-                )
-                for number, item in enumerate(data.items):
-                    # As JSON in ASCII: a text may hold lone surrogates, which SQLite cannot store.
-                    row = (number, item.id, item.group, json.dumps(item.prompt))
-                    db.execute("INSERT INTO item VALUES (?, ?, ?, ?)", row)
-                    texts = [(number, i, json.dumps(text)) for i, text in enumerate(item.responses)]
-                    db.executemany("INSERT INTO response VALUES (?, ?, ?)", texts)
-                db.execute("COMMIT")
-            part.replace(path)  # a study that was killed while it was made is none
-        except (OSError, sqlite3.Error) as error:
-            message = "expected a folder that can be written, got an error. Choose another."
-            raise RunError(message, path=folder) from error
+        create_file(Path(folder), data, settings)
         return cls(folder)
 
     def add(self, names: Sequence[str], *, new_token: bool = False) -> list[Annotator]:
@@ -401,14 +278,6 @@ class Study:
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=FULL")
-    db.execute("PRAGMA foreign_keys=ON")
-    return db
 
 
 def _hash(token: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.judges.agreement import Agreement
-from tocsin.judges.item_sums import Estimate
 from tocsin.report.visible import visible
 
 

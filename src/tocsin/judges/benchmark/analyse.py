@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.core.stats.bootstrap import draw_groups
+from tocsin.core.stats.item_sums import Estimate, estimate
 from tocsin.core.stats.multiplicity import holm
 from tocsin.judges.benchmark.data import EMPTY_HARM, SAFE, Benchmark
 from tocsin.judges.benchmark.length import adjusted, misleading_pairs, rank_correlation
@@ -21,7 +22,6 @@ from tocsin.judges.benchmark.records import (
     Part,
 )
 from tocsin.judges.benchmark.scoring import Floats, Rule, Shape, pair_accuracy, score_prompts
-from tocsin.judges.item_sums import Estimate, estimate
 
 N_RESAMPLES = 2_000
 _UNKNOWN = "(none named)"

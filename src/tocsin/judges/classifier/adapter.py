@@ -24,9 +24,9 @@ from pydantic import Field, ValidationError
 
 from tocsin.core.errors import MissingExtraError, ModelError, ProfileError
 from tocsin.core.records import Record
+from tocsin.core.stats.item_sums import Estimate
 from tocsin.judges.classifier.prompt import PROMPT_HASH
 from tocsin.judges.classifier.settings import ClassifierSettings
-from tocsin.judges.item_sums import Estimate
 from tocsin.models.embedded.files import sha256_of
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tocsin.core.errors import FitError, ModelError
 from tocsin.core.gate import assess
 from tocsin.core.stats.intervals import Rate, wilson_clustered
+from tocsin.core.stats.item_sums import Estimate, number
 from tocsin.core.stats.ranking import auroc_interval
 from tocsin.internals.weights_digest import weights_digest
 from tocsin.judges.classifier.adapter import (
@@ -31,7 +32,6 @@ from tocsin.judges.classifier.data import LabelledData, LabelledResponse, split_
 from tocsin.judges.classifier.prompt import PROMPT_HASH, AnswerPrompt
 from tocsin.judges.classifier.scoring import Answer, answer_logits, answers, soft_label_loss
 from tocsin.judges.classifier.settings import ClassifierSettings
-from tocsin.judges.item_sums import Estimate, number
 
 if TYPE_CHECKING:
     from tocsin.models.local import LocalModel

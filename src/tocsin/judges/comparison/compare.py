@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.core.stats import holm
+from tocsin.core.stats.item_sums import ItemSums, estimate, number
 from tocsin.judges.comparison.records import Comparison, Strength, SubjectPair
 from tocsin.judges.comparison.strengths import bradley_terry, plackett_luce, stages_of, wins_of
-from tocsin.judges.item_sums import ItemSums, estimate, number
 
 Floats = NDArray[np.float64]
 

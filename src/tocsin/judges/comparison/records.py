@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tocsin.core.records import Record
-from tocsin.judges.item_sums import Estimate
+from tocsin.core.stats.item_sums import Estimate
 
 
 class SubjectPair(Record):
