@@ -103,10 +103,10 @@ class NeuronStudy:
             held = sorted(set(range(len(te))) - set(self.discover))
             measured = Measured(te[held], kept["single-nie"][held], kept["single-rnie"][held], None)
             level = self.levels.level(singles, measured)
-            agreement = spearman(both, estimated[largest]) if s.outcome != "judge" else None
-            levels.append(
-                level.model_copy(update={"agreement": agreement, "n_agreement": len(self.discover)})
-            )
+            if s.outcome != "judge":
+                agreement = spearman(both, estimated[largest])
+                level = level.model_copy(update={"agreement": agreement, "n_agreement": len(self.discover)})
+            levels.append(level)
         verified = dict(zip(largest.tolist(), both, strict=True))
         order = sorted(ranked.tolist(), key=lambda j: -verified.get(j, estimated[j]))
         return levels, order

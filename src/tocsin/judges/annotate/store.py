@@ -17,7 +17,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
@@ -60,19 +60,21 @@ class Study:
             message = "expected the folder of a study, got none. Make one with `tocsin annotate new`."
             raise InputError(message, path=self.folder)
         self._lock = threading.RLock()
-        try:
-            self._db = connect(path)
-            stored = dict(self._db.execute("SELECT name, value FROM setting"))
-            version = int(stored["schema"])
-            self.settings = StudySettings.model_validate_json(stored["settings"])
-            self.models: tuple[str, ...] = tuple(json.loads(stored["models"]))
-            self.n_items = int(self._db.execute("SELECT count(*) FROM item").fetchone()[0])
-        except (sqlite3.Error, KeyError, ValueError) as error:
-            message = "expected a study of this version, got something else. Make a new one."
-            raise InputError(message, path=path) from error
-        if version != SCHEMA:
-            message = f"expected a study of version {SCHEMA}, got {version}. Use the Tocsin that made it."
-            raise InputError(message, path=path)
+        with ExitStack() as opening:
+            try:
+                self._db = opening.enter_context(closing(connect(path)))
+                stored = dict(self._db.execute("SELECT name, value FROM setting"))
+                version = int(stored["schema"])
+                self.settings = StudySettings.model_validate_json(stored["settings"])
+                self.models: tuple[str, ...] = tuple(json.loads(stored["models"]))
+                self.n_items = int(self._db.execute("SELECT count(*) FROM item").fetchone()[0])
+            except (sqlite3.Error, KeyError, ValueError) as error:
+                message = "expected a study of this version, got something else. Make a new one."
+                raise InputError(message, path=path) from error
+            if version != SCHEMA:
+                message = f"expected a study of version {SCHEMA}, got {version}. Use the Tocsin that made it."
+                raise InputError(message, path=path)
+            opening.pop_all()
 
     @classmethod
     def create(cls, folder: Path | str, data: ResponseSet, settings: StudySettings) -> Self:
