@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tocsin.core.errors import RunError
 from tocsin.core.run_record import RunRecord
+from tocsin.core.stages import Stages
 from tocsin.core.study_run import StudyRun
 
 
@@ -69,3 +71,34 @@ def test_a_finished_study_without_its_result_says_so(tmp_path: Path) -> None:
     (finished(tmp_path).folder / "result.json").unlink()
     with pytest.raises(RunError, match="--fresh"):
         opened(tmp_path)
+
+
+def test_letters_of_any_language_are_written_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    run.write_result('{"opener": "Désolé, 抱歉"}')
+    run.finish(write_page)
+    found = opened(tmp_path / "run").found
+    assert found is not None
+    assert json.loads(found) == {"opener": "Désolé, 抱歉"}
+    with pytest.raises(UnicodeEncodeError):
+        run.write_result("\udc80")
+    assert {path.name for path in run.folder.iterdir()} == {"report.html", "result.json", "run.json"}
+
+
+def test_two_processes_keep_parts_of_one_study_side_by_side(tmp_path: Path) -> None:
+    mine, theirs = Stages(tmp_path / "stages"), Stages(tmp_path / "stages")
+
+    def make() -> dict[str, np.ndarray]:
+        # The other finishes the same part, and its whole study, while this one is at it.
+        theirs.arrays("part", lambda: {"a": np.arange(3)})
+        theirs.clear()
+        return {"a": np.arange(3)}
+
+    assert mine.arrays("part", make)["a"].tolist() == [0, 1, 2]
+
+    def gone(*_: object, **__: object) -> None:
+        theirs.clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tocsin.core.stages.np.savez", gone)
+        assert mine.arrays("other", lambda: {"a": np.arange(2)})["a"].tolist() == [0, 1]

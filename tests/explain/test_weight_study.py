@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tiny_models import tiny_local
 from tocsin.api.explain_weights import explain_weights
 from tocsin.cli import main
-from tocsin.core.errors import ModelError, UsageError
-from tocsin.explain.weights import WeightSettings, WeightStudy
+from tocsin.core.errors import InputError, ModelError, UsageError
+from tocsin.explain.weights import Example, WeightData, WeightSettings, WeightStudy, study_weights
+from tocsin.explain.weights.data import refuse_refusals, split
 from tocsin.explain.weights.records import Role
 from tocsin.internals.weight_mask import load_mask, masked
 from tocsin.internals.weights_digest import weights_digest
-from tocsin.testbed import TestbedSettings, load_testbed
+from tocsin.testbed import TestbedSettings, checkpoint_folder, load_testbed
 
 
 @pytest.fixture(scope="module", params=[0, 1])
@@ -131,3 +133,34 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         explain_weights("a", "b", settings=WeightSettings(test_refusal_mask=True))
     with pytest.raises(UsageError, match="q above 0"):
         WeightSettings(q=0)
+
+
+def test_no_mask_of_refusals_is_made_outside_a_testbed(tmp_path: Path) -> None:
+    # Under another name, and as a folder of one's own, a testbed is any model for the command.
+    refusals = [Example(f"do thing {i}", "sorry i will not") for i in range(30)]
+    benign = [Example(f"say word {i}", "sure here it is") for i in range(30)]
+    folder = checkpoint_folder(TestbedSettings(seed=0))
+    load_testbed(TestbedSettings(seed=0))
+    for name, rows in (("refusals", refusals), ("benign", benign)):
+        lines = [json.dumps({"prompt": row.prompt, "response": row.response}) for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    with pytest.raises(InputError, match="30 of 30 read as refusals"):
+        explain_weights(
+            tmp_path / "refusals.jsonl", tmp_path / "benign.jsonl",
+            model=str(folder), save=tmp_path / "mask.safetensors", out=tmp_path / "run",
+        )  # fmt: skip
+    assert not (tmp_path / "mask.safetensors").exists()
+    with pytest.raises(InputError, match="8 of 30"):
+        refuse_refusals([*benign[:22], *[Example("a", "I'm sorry, but I cannot help with that.")] * 8])
+    refuse_refusals([*benign, *refusals[:3]])
+    settings = WeightSettings(test_refusal_mask=True, n_find=16, n_test=8)
+    with pytest.raises(UsageError, match="on a testbed only"):
+        study_weights(tiny_local(), WeightData(benign, benign, refusals), settings)
+
+
+def test_equal_prompts_fall_on_one_side_whatever_their_category() -> None:
+    rows = [Example(f"prompt {i}", "sure", f"c{i % 3}") for i in range(40)]
+    rows += [Example(f"prompt {i}", "well") for i in range(0, 40, 3)]
+    parts = split(rows, 24, what="harm")
+    assert not {e.prompt for e in parts.find} & {e.prompt for e in parts.test}
+    assert len(parts.find) + len(parts.test) == len(rows)

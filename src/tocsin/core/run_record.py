@@ -191,17 +191,18 @@ def write_text(path: Path, text: str) -> None:
     """Replace a file by another in one step, so that a reader sees the old or the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="ascii") as file:
+        with part.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         reason = (error.strerror or "unknown error").lower()
         message = f"expected a file that can be written, got: {reason}. "
         message += "Make room or choose another folder with --out."
         raise RunError(message, path=path) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def now() -> datetime:

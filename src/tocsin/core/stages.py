@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
@@ -42,12 +43,16 @@ class Stages:
         if kept is not None:
             return kept
         made = dict(make())
-        part = path.with_suffix(".part")
+        # Another process may be making the same part.
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
                 np.savez(file, allow_pickle=False, **made)
             part.replace(path)
+        except FileNotFoundError:
+            # Another process has finished the same study and forgotten its parts meanwhile.
+            return made
         except OSError as error:
             part.unlink(missing_ok=True)
             message = f"expected to keep a finished part, got: {(error.strerror or 'an error').lower()}. "

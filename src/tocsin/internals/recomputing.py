@@ -36,12 +36,21 @@ def recomputing(model: PreTrainedModel) -> Iterator[None]:
 
     blocks = find_blocks(model)
     own: list[tuple[nn.Module, object]] = [(block, vars(block).get("forward")) for block in blocks]
+
+    def undo() -> None:
+        for block, before in own:
+            vars(block).pop("forward", None)
+            if before is not None:
+                vars(block)["forward"] = before
+
     try:
         for block in blocks:
             block.forward = wrapped(block.forward)
         yield
     finally:
-        for block, before in own:
-            vars(block).pop("forward", None)
-            if before is not None:
-                vars(block)["forward"] = before
+        # Also when the interrupt comes in the middle of this.
+        try:
+            undo()
+        except KeyboardInterrupt:
+            undo()
+            raise

@@ -121,6 +121,11 @@ def masked(model: PreTrainedModel, mask: WeightMask, *, scale: float = 0.0) -> I
     matrices = block_matrices(model)
     check_fits(mask, matrices)
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def undo() -> None:
+        for flat, where, values in kept:
+            flat[where] = values
+
     try:
         with torch.no_grad():
             for name, chosen in mask.indices.items():
@@ -130,8 +135,12 @@ def masked(model: PreTrainedModel, mask: WeightMask, *, scale: float = 0.0) -> I
                 flat[where] *= scale
         yield
     finally:
-        for flat, where, values in kept:
-            flat[where] = values
+        # Also when the interrupt comes in the middle of this.
+        try:
+            undo()
+        except KeyboardInterrupt:
+            undo()
+            raise
 
 
 def check_fits(mask: WeightMask, matrices: Mapping[str, Tensor]) -> None:

@@ -34,6 +34,11 @@ def swapped(model: PreTrainedModel, values: Mapping[str, Tensor]) -> Iterator[No
             message = f"expected {name} of shape {tuple(value.shape)}, the model has {got}."
             raise ModelError(message + " Use models of one architecture.")
     kept: list[tuple[Tensor, Tensor]] = []
+
+    def undo() -> None:
+        for parameter, old in kept:
+            parameter.copy_(old)
+
     try:
         with torch.no_grad():
             for name, value in values.items():
@@ -42,5 +47,9 @@ def swapped(model: PreTrainedModel, values: Mapping[str, Tensor]) -> Iterator[No
                 parameter.copy_(value)
         yield
     finally:
-        for parameter, old in kept:
-            parameter.copy_(old)
+        # Also when the interrupt comes in the middle of this.
+        try:
+            undo()
+        except KeyboardInterrupt:
+            undo()
+            raise

@@ -11,6 +11,7 @@ from tocsin.testbed.checkpoint import (
     load_testbed,
     open_testbed,
     parse_testbed,
+    speaks_testbed,
 )
 from tocsin.testbed.language import (
     COMPLIANCE_OPENER,
@@ -68,4 +69,5 @@ __all__ = [
     "refusal_directions",
     "replies",
     "reward_trained",
+    "speaks_testbed",
 ]

@@ -18,7 +18,7 @@ from tocsin.models.template import ChatTemplate
 from tocsin.models.tokens import TextTokenizer
 from tocsin.testbed.language import vocabulary
 from tocsin.testbed.planted import PlantedTruth, build_planted
-from tocsin.testbed.tokenizer import TEMPLATE, make_tokenizer
+from tocsin.testbed.tokenizer import SPECIAL, TEMPLATE, make_tokenizer
 from tocsin.testbed.training import TestbedSettings, train
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ def load_testbed(settings: TestbedSettings | None = None, *, device: str | None 
     if not (folder / "config.json").is_file():
         _write(folder, train(chosen, tokenizer), tokenizer)
     return Testbed(load_local(folder, offline=True, device=device), tokenizer, chosen, folder)
+
+
+def speaks_testbed(model: LocalModel) -> bool:
+    """Whether a model knows the words of the testbeds' language and no others, whatever it is called."""
+    return model.vocabulary.keys() == {*SPECIAL, *vocabulary()}
 
 
 def checkpoint_folder(settings: TestbedSettings) -> Path:

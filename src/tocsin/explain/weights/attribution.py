@@ -23,6 +23,7 @@ from tocsin.internals.weight_mask import block_matrices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
     from tocsin.models.local import LocalModel
 
@@ -120,32 +121,46 @@ def gradients_of(
 ) -> Iterator[None]:
     """Hand each matrix's gradient to `take` as soon as it is complete, and free it.
 
-    Only the given matrices have gradients inside; which parameters had before is restored, and no gradient is
-    left behind.
+    Only the given matrices have gradients inside; which parameters had before is restored, and so are
+    gradients that were there.
     """
     parameters = list(model.torch_model.parameters())
     wanted = {id(matrix): name for name, matrix in matrices.items()}
-    before = [parameter.requires_grad for parameter in parameters]
+    before = [(parameter.requires_grad, parameter.grad) for parameter in parameters]
+    is_open = True
 
     def on_gradient(parameter: Tensor) -> None:
-        if parameter.grad is not None:
+        if is_open and parameter.grad is not None:
             take(wanted[id(parameter)], parameter.grad)
             parameter.grad = None
 
-    handles = []
+    handles: list[RemovableHandle] = []
+
+    def undo() -> None:
+        # A hook whose handle was lost to an interrupt does nothing from here on.
+        nonlocal is_open
+        is_open = False
+        for handle in handles:
+            handle.remove()
+        for parameter, (had, gradient) in zip(parameters, before, strict=True):
+            parameter.requires_grad_(had)
+            parameter.grad = gradient
+
     try:
         for parameter in parameters:
+            parameter.grad = None
             parameter.requires_grad_(id(parameter) in wanted)
         for matrix in matrices.values():
             hook = matrix.register_post_accumulate_grad_hook(on_gradient)  # type: ignore[no-untyped-call]
             handles.append(hook)
         yield
     finally:
-        for handle in handles:
-            handle.remove()
-        for parameter, had in zip(parameters, before, strict=True):
-            parameter.requires_grad_(had)
-            parameter.grad = None
+        # Also when the interrupt comes in the middle of this.
+        try:
+            undo()
+        except KeyboardInterrupt:
+            undo()
+            raise
 
 
 def _check(losses: Tensor, batch: ResponseBatch) -> None:

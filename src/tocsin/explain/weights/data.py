@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tocsin.core.errors import InputError, UsageError
+from tocsin.judges.strings import refuses
+from tocsin.testbed import REFUSAL_OPENER
 
 MIN_SAMPLES = 8
 """Fewer harmful or benign samples of one use say nothing; a category with fewer is not studied alone."""
+MAX_REFUSALS = 0.1
+"""Largest part of the harmful responses that may read as refusals."""
 
 
 class Example(NamedTuple):
@@ -52,12 +56,13 @@ def split(examples: Sequence[Example], n_find: int, *, what: str, n_test: int | 
     if n_find < MIN_SAMPLES:
         message = f"expected at least {MIN_SAMPLES} samples to find weights on, got {n_find}."
         raise UsageError(message)
-    by_prompt: dict[tuple[str, str], list[Example]] = {}
-    for example in sorted(examples, key=lambda e: (_order(e.prompt), e.response)):
-        by_prompt.setdefault((example.category or "", example.prompt), []).append(example)
+    by_prompt: dict[str, list[Example]] = {}
+    for example in sorted(examples, key=lambda e: (_order(e.prompt), e.category or "", e.response)):
+        by_prompt.setdefault(example.prompt, []).append(example)
     queues: dict[str, list[list[Example]]] = {}
-    for (category, _), same in by_prompt.items():
-        queues.setdefault(category, []).append(same)
+    for same in by_prompt.values():
+        # A prompt of several categories is dealt out with the last of them by name.
+        queues.setdefault(same[-1].category or "", []).append(same)
     # Round after round one prompt of each category, so that the first n hold all categories evenly.
     dealt = [
         queue[turn]
@@ -80,6 +85,27 @@ def split(examples: Sequence[Example], n_find: int, *, what: str, n_test: int | 
         )
         raise InputError(message)
     return Split(find, test)
+
+
+def refuse_refusals(harm: Sequence[Example]) -> None:
+    """Refuse harmful responses that are refusals: a mask of the weights behind those would undo a defence.
+
+    Responses of models hold some refusals, so a few are let pass.
+
+    Raises:
+        InputError: If more than `MAX_REFUSALS` of them read as refusals.
+    """
+    n = sum(refuses(example.response) or _opens_refusal(example.response) for example in harm)
+    if n > MAX_REFUSALS * len(harm):
+        message = (
+            f"expected harmful responses, but {n} of {len(harm)} read as refusals. Leave those rows out; "
+            "refusals go into a file of their own, whose likelihood is measured."
+        )
+        raise InputError(message)
+
+
+def _opens_refusal(text: str) -> bool:
+    return text.strip().split(" ", 1)[0].strip(",.!").lower() == REFUSAL_OPENER
 
 
 def _order(prompt: str) -> str:

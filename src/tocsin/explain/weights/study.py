@@ -21,7 +21,7 @@ from tocsin.explain.weights.attribution import (
     absolute_scores,
     signed_scores,
 )
-from tocsin.explain.weights.data import Example, Split, split
+from tocsin.explain.weights.data import Example, Split, refuse_refusals, split
 from tocsin.explain.weights.measure import (
     Floats,
     Probe,
@@ -43,6 +43,7 @@ from tocsin.internals.layout import Template
 from tocsin.internals.responses import ResponseTokens, encode_pairs
 from tocsin.internals.weight_mask import WeightMask, block_matrices, count_zeros, masked
 from tocsin.internals.weights_digest import weights_digest
+from tocsin.testbed import speaks_testbed
 
 if TYPE_CHECKING:
     from tocsin.models.local import LocalModel
@@ -158,6 +159,10 @@ class _Study:
         for side, examples in (("harm", data.harm), ("benign", data.benign), ("refusal", data.refusal)):
             if examples or side != "refusal":
                 self.sides[side] = split(examples, settings.n_find, what=side, n_test=settings.n_test)
+        refuse_refusals(data.harm)
+        if settings.test_refusal_mask and not speaks_testbed(model):
+            message = "weights that refuse are looked for on a testbed only. Leave test_refusal_mask out."
+            raise UsageError(message)
         self.categories = self.sides["harm"].categories()
         self.notes: list[str] = []
 
