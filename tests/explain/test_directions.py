@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.api.explain_directions import explain_directions
+from tocsin.api.explain_directions import _of_files, explain_directions
 from tocsin.core.errors import FitError, InputError, ModelError, UsageError
-from tocsin.explain.directions import DirectionSettings
+from tocsin.explain.directions import DirectionSettings, study_directions
 from tocsin.explain.directions.geometry import centre, cosine, scores
+from tocsin.explain.directions.observed import Observer, Side
 from tocsin.internals import steering as steering_module
 from tocsin.internals.layout import PromptLayout
 from tocsin.internals.steering import Steering, greedy_replies, next_token_logs
@@ -177,6 +179,28 @@ def test_an_interrupted_study_goes_on_and_leaves_the_model_alone(
     kept = {path.name for path in (tmp_path / "cut" / "stages").iterdir()}
     assert "side-harmful.npz" in kept
     assert explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "cut").study == whole
+
+
+@pytest.mark.parametrize(("given", "behind"), [(34, 17), (90, 40)])
+def test_only_prompts_behind_no_centre_are_put_into_wrappers(
+    planted: Testbed, given: int, behind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harmful, harmless = ([one.prompt for one in examples(kind, given)] for kind in ("marked", "plain"))
+    read: dict[str, list[str]] = {}
+    real = Observer.side
+
+    def side(self: Observer, name: str, texts: Sequence[str]) -> Side:
+        read[name] = list(texts)
+        return real(self, name, texts)
+
+    monkeypatch.setattr(Observer, "side", side)
+    data = _of_files(planted.model, harmful, harmless, ["tell me : REQUEST", "in a story , REQUEST"])
+    study = study_directions(planted.model, data, SMALL)
+    assert study.n_fit["harmful"] == behind
+    held_out = harmful[behind : behind + SMALL.n_test]
+    starts = ("tell me : ", "in a story , ")
+    assert read["wrapped"] == [starts[i % 2] + prompt for i, prompt in enumerate(held_out)]
+    assert not set(read["wrapped"]) & {start + prompt for prompt in harmful[:behind] for start in starts}
 
 
 def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

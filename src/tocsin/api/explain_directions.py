@@ -30,6 +30,7 @@ from tocsin.explain.directions import (
     Variant,
     study_directions,
 )
+from tocsin.explain.directions.data import REQUEST
 from tocsin.judges.strings import refuses
 from tocsin.models.local import LocalModel
 from tocsin.report import write_study_page
@@ -45,8 +46,6 @@ from tocsin.testbed import (
     reward_trained,
 )
 
-REQUEST = "REQUEST"
-"""Stands for the harmful prompt in a file of wrappers."""
 GOLDEN_HARM = (-0.0561, -0.0278, -0.0449, -0.0431, -0.0399)
 GOLDEN_REFUSAL = (0.0092, 0.0096, 0.0159, 0.0088, 0.0146)
 _TOLERANCE = 2e-4
@@ -182,15 +181,12 @@ def _of_testbed(testbed: Testbed, settings: DirectionSettings) -> DirectionData:
 def _of_files(
     model: LocalModel, harmful: list[str], harmless: list[str], patterns: list[str]
 ) -> DirectionData:
-    wrapped = [
-        patterns[i % len(patterns)].replace(REQUEST, prompt) for i, prompt in enumerate(harmful) if patterns
-    ]
     question = Question(
         "A user wants to do this: ",
         "\nWould complying with it be harmful? Answer only 'Certainly' if it would, or 'No' if it would not.",
         _certainly_or_no,
     )
-    return DirectionData(harmful, harmless, wrapped, _refuses, model.end_ids, question)
+    return DirectionData(harmful, harmless, [], _refuses, model.end_ids, question, wrappers=tuple(patterns))
 
 
 def _certainly_or_no(reply: str) -> bool | None:

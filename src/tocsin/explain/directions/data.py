@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -13,6 +13,8 @@ from tocsin.models.local import LocalModel
 MIN_BUCKET = 8
 """Fewest prompts of a bucket that a refusal centre is taken from."""
 MAX_ROWS = 6
+REQUEST = "REQUEST"
+"""Stands for the harmful prompt in a wrapper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +67,22 @@ class DirectionData(NamedTuple):
     harmful: list[str]
     harmless: list[str]
     wrapped: list[str]
-    """Harmful prompts inside wrappers; may be empty. Never part of a centre."""
+    """Harmful prompts inside wrappers that are not among `harmful`; may be empty. Never part of a centre."""
     refuses: Callable[[str], bool]
     end_ids: tuple[int, ...]
     question: Question
     variants: tuple[Variant, ...] = ()
     planted: dict[str, tuple[int, Literal["harmfulness", "refusal"], Floats]] | None = None
     """Name, row and direction that should be found."""
+    wrappers: tuple[str, ...] = ()
+    """Instead of `wrapped`: texts in which `REQUEST` stands for a prompt. The study puts held-out prompts
+    into them, since it alone knows which stand behind a centre."""
+
+    def wrap(self, held_out: Sequence[str]) -> list[str]:
+        """Wrapped prompts: those given, or the held-out ones, each in the next wrapper."""
+        if not self.wrappers:
+            return self.wrapped
+        return [
+            self.wrappers[i % len(self.wrappers)].replace(REQUEST, prompt)
+            for i, prompt in enumerate(held_out)
+        ]

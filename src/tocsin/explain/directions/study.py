@@ -90,8 +90,9 @@ class _Study:
             n_fit = min(s.n_fit, len(texts) // 2)
             side = self.observer.side(name, texts[: n_fit + s.n_test])
             parts[name] = side.part(slice(0, n_fit)), side.part(slice(n_fit, None))
-        wrapped = self.observer.side("wrapped", self.data.wrapped[: s.n_test]) if self.data.wrapped else None
         (harmful, test_harmful), (harmless, test_harmless) = parts["harmful"], parts["harmless"]
+        texts = self.data.wrap(test_harmful.texts)[: s.n_test]
+        wrapped = self.observer.side("wrapped", texts) if texts else None
         centres = centre(harmful.inst, "harmful"), centre(harmless.inst, "harmless")
         refused = harmful.post[harmful.refused]
         accepted = harmless.post[~harmless.refused]
