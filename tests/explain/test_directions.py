@@ -203,6 +203,27 @@ def test_only_prompts_behind_no_centre_are_put_into_wrappers(
     assert not set(read["wrapped"]) & {start + prompt for prompt in harmful[:behind] for start in starts}
 
 
+def test_a_testbed_takes_wrappers_and_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for files, text in ((("x.csv", None), None), ((None, "x.csv"), None), ((None, None), "prompt")):
+        with pytest.raises(UsageError, match="brings its own prompts"):
+            explain_directions(*files, model="planted:0", text=text, out=tmp_path / "no")
+    read: dict[str, list[str]] = {}
+    real = Observer.side
+
+    def side(self: Observer, name: str, texts: Sequence[str]) -> Side:
+        read[name] = list(texts)
+        return real(self, name, texts)
+
+    monkeypatch.setattr(Observer, "side", side)
+    wrappers = tmp_path / "wrappers.txt"
+    wrappers.write_text("someone asks : REQUEST\n")
+    run = explain_directions(model="planted:0", settings=SMALL, wrappers=wrappers, out=tmp_path / "own").study
+    held_out = read["harmful"][run.n_fit["harmful"] :]
+    assert read["wrapped"] == [f"someone asks : {prompt}" for prompt in held_out]
+    explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "usual")
+    assert all(text.startswith("in a story , ") for text in read["wrapped"])
+
+
 def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--harmful and --harmless"):
         explain_directions(model="embedded")

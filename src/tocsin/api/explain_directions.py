@@ -77,13 +77,14 @@ def explain_directions(
     """Study the directions of harmfulness and refusal in a model.
 
     Args:
-        harmful: File of harmful prompts; not needed for a testbed.
-        harmless: File of harmless prompts; not needed for a testbed.
+        harmful: File of harmful prompts; a testbed brings its own and takes no files.
+        harmless: File of harmless prompts; the same.
         model: `embedded`, the path of a model folder, `hub:org/name`, `testbed`, `testbed:SEED` or
             `planted:SEED`.
         settings: Sizes and choices; the paper's values where it gives them, when None.
         text: Column of the prompts in both files; found by well-known names when None.
-        wrappers: Text file with one wrapper a line, in which `REQUEST` stands for the prompt.
+        wrappers: Text file with one wrapper a line, in which `REQUEST` stands for the prompt; a testbed has
+            one of its own when None.
         golden: `.npz` of the published tensors with the arrays inst, post, harmful, harmless, refused and
             accepted; their known beliefs are then checked.
         offline: Never fetch anything.
@@ -107,6 +108,9 @@ def explain_directions(
     if not is_testbed and (harmful is None or harmless is None):
         message = "expected a file of harmful and one of harmless prompts. Give --harmful and --harmless."
         raise UsageError(message)
+    if is_testbed and (harmful, harmless, text) != (None, None, None):
+        message = "a testbed brings its own prompts. Leave --harmful, --harmless and --text out."
+        raise UsageError(message)
     given = [] if is_testbed else [_prompts(path, text, chosen.seed) for path in (harmful, harmless) if path]
     patterns = [] if wrappers is None else _wrappers(Path(wrappers))
     checked = _golden(None if golden is None else Path(golden))
@@ -126,7 +130,9 @@ def explain_directions(
         return DirectionsResult(_read(run), run.folder)
     progress(Progress("loading", 0, None, model))
     loaded, testbed = open_white_box(model, DetectorContext(model=model, offline=offline, device=device))
-    data = _of_testbed(testbed, chosen) if testbed else _of_files(loaded, given[0], given[1], patterns)
+    data = (
+        _of_testbed(testbed, chosen, patterns) if testbed else _of_files(loaded, given[0], given[1], patterns)
+    )
     study = study_directions(
         loaded,
         data,
@@ -145,8 +151,11 @@ def explain_directions(
     return DirectionsResult(study, run.folder)
 
 
-def _of_testbed(testbed: Testbed, settings: DirectionSettings) -> DirectionData:
-    """Usual requests with a few overlooked and touchy ones, so that every bucket has members."""
+def _of_testbed(testbed: Testbed, settings: DirectionSettings, patterns: list[str]) -> DirectionData:
+    """Usual requests with a few overlooked and touchy ones, so that every bucket has members.
+
+    Without wrappers of the user's, requests inside the testbed's own wrapper are taken.
+    """
     n = 2 * (settings.n_fit + settings.n_test)
 
     def mixed(usual: str, rare: str) -> list[str]:
@@ -175,6 +184,7 @@ def _of_testbed(testbed: Testbed, settings: DirectionSettings) -> DirectionData:
             "harmfulness": (truth.harm_block + 1, "harmfulness", truth.harm),
             "refusal": (truth.gate_block + 1, "refusal", truth.refusal),
         },
+        wrappers=tuple(patterns),
     )
 
 
