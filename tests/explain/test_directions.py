@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.api.explain_directions import _of_files, explain_directions
+from tocsin.api.explain_directions_golden import check_golden
 from tocsin.core.errors import FitError, InputError, ModelError, UsageError
 from tocsin.explain.directions import DirectionSettings, study_directions
 from tocsin.explain.directions.geometry import centre, cosine, scores
@@ -235,3 +236,65 @@ def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path: Path) -> N
         explain_directions(model="planted:0", settings=SMALL, wrappers=wrappers, out=tmp_path / "x")
     with pytest.raises(InputError, match=r"\.npz"):
         explain_directions(model="planted:0", settings=SMALL, golden=wrappers, out=tmp_path / "x")
+
+
+def golden_arrays() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    found = {name: generator.normal(size=(5, 3, 4)) for name in ("inst", "post")}
+    names = ("harmful", "harmless", "refused", "accepted")
+    return found | {name: generator.normal(size=(3, 4)) for name in names}
+
+
+def test_published_tensors_are_compared(tmp_path: Path) -> None:
+    assert "no file" in check_golden(None)
+    path = tmp_path / "golden.npz"
+    np.savez(path, **golden_arrays())  # type: ignore[arg-type]
+    assert "DIFFERENT" in check_golden(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"inst": np.ones((4, 3, 4))}, r"inst in shape \(5, rows, width\).*got \(4, 3, 4\)"),
+        ({"harmless": np.ones((3, 5))}, r"harmless in shape \(rows, width\).*got \(3, 5\)"),
+        ({"harmful": np.ones(4)}, "shape"),
+        ({"post": np.full((5, 3, 4), np.nan)}, "finite numbers in the array post"),
+        ({"refused": np.full((3, 4), "a")}, "finite numbers in the array refused"),
+        ({"accepted": np.full((3, 4), None)}, "damaged file or one of another kind"),
+    ],
+)
+def test_published_tensors_of_another_form_are_refused_by_file_and_reason(
+    change: dict[str, np.ndarray], reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "golden.npz"
+    np.savez(path, **(golden_arrays() | change))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=rf"golden\.npz: .*{reason}"):
+        check_golden(path)
+
+
+def test_a_damaged_file_of_published_tensors_is_refused_by_file_and_reason(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.npz"
+    np.savez(whole, **golden_arrays())  # type: ignore[arg-type]
+    data = whole.read_bytes()
+    flipped = bytearray(data)
+    flipped[200] ^= 0xFF
+    damaged = {
+        "cut": (data[: len(data) // 2], "damaged"),
+        "flipped": (bytes(flipped), "damaged"),
+        "empty": (b"", "damaged"),
+    }
+    for name, (content, reason) in damaged.items():
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name}\.npz: expected an \.npz file.*{reason}"):
+            check_golden(path)
+    single = tmp_path / "single.npy"
+    np.save(single, np.ones(3))
+    with pytest.raises(InputError, match="a single array"):
+        check_golden(single)
+    few = tmp_path / "few.npz"
+    np.savez(few, inst=np.ones(3))
+    with pytest.raises(InputError, match="none called post, harmful"):
+        check_golden(few)
+    with pytest.raises(InputError, match="got no file"):
+        check_golden(tmp_path / "nowhere.npz")

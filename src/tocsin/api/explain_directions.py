@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from pydantic import JsonValue, ValidationError
 
+from tocsin.api.explain_directions_golden import check_golden
 from tocsin.api.explain_directions_page import directions_page
 from tocsin.api.identity import code_hash
 from tocsin.api.progress import Progress, ProgressCallback, no_progress
@@ -21,7 +21,6 @@ from tocsin.api.white_box import open_white_box, white_box_fingerprint
 from tocsin.core.errors import InputError, RunError, UsageError
 from tocsin.core.registry import DetectorContext
 from tocsin.core.study_run import RESULT, StudyRun
-from tocsin.detect.latent_guard import belief
 from tocsin.explain.directions import (
     DirectionData,
     DirectionSettings,
@@ -45,10 +44,6 @@ from tocsin.testbed import (
     parse_testbed,
     reward_trained,
 )
-
-GOLDEN_HARM = (-0.0561, -0.0278, -0.0449, -0.0431, -0.0399)
-GOLDEN_REFUSAL = (0.0092, 0.0096, 0.0159, 0.0088, 0.0146)
-_TOLERANCE = 2e-4
 
 
 class DirectionsResult(NamedTuple):
@@ -99,7 +94,7 @@ def explain_directions(
 
     Raises:
         UsageError: If settings make no sense, or a file is missing.
-        InputError: If a file cannot be read or holds too few prompts.
+        InputError: If a file cannot be read or holds too few prompts, or prompts stand on both sides.
         ModelError: If the model cannot be studied.
         RunError: If the run folder cannot be used.
     """
@@ -113,7 +108,7 @@ def explain_directions(
         raise UsageError(message)
     given = [] if is_testbed else [_prompts(path, text, chosen.seed) for path in (harmful, harmless) if path]
     patterns = [] if wrappers is None else _wrappers(Path(wrappers))
-    checked = _golden(None if golden is None else Path(golden))
+    checked = check_golden(None if golden is None else Path(golden))
     config: dict[str, JsonValue] = {**asdict(chosen), "text": text, "golden": checked}
     hashes = [json.dumps(given), json.dumps(patterns)]
     run = StudyRun.open(
@@ -234,25 +229,6 @@ def _wrappers(path: Path) -> list[str]:
             message = f"expected the word {REQUEST} in every wrapper, where the prompt goes; got none."
             raise InputError(message, path=path, line=number)
     return lines
-
-
-def _golden(path: Path | None) -> str:
-    """Check 1 of card 03: the known beliefs of the five published over-refused prompts."""
-    if path is None:
-        return "not checked: no file of the published tensors was given"
-    names = ("inst", "post", "harmful", "harmless", "refused", "accepted")
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            inst, post, harmful, harmless, refused, accepted = (kept[name] for name in names)
-    except (OSError, ValueError, KeyError) as error:
-        message = f"expected an .npz file with the arrays {', '.join(names)}, got something else."
-        raise InputError(message, path=path) from error
-    gaps = [
-        np.abs(belief(inst, harmful, harmless) - GOLDEN_HARM).max(),
-        np.abs(belief(post, refused, accepted) - GOLDEN_REFUSAL).max(),
-    ]
-    verdict = "checked and equal" if max(gaps) <= _TOLERANCE else "checked and DIFFERENT"
-    return f"{verdict}: largest differences {gaps[0]:.1e} and {gaps[1]:.1e}, allowed {_TOLERANCE:.0e}"
 
 
 def _read(run: StudyRun) -> DirectionStudy:
