@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from tocsin.api.explain_directions import _of_files, explain_directions
 from tocsin.api.explain_directions_golden import check_golden
 from tocsin.core.errors import FitError, InputError, ModelError, UsageError
+from tocsin.core.stages import Stages
 from tocsin.explain.directions import DirectionSettings, study_directions
 from tocsin.explain.directions.geometry import centre, cosine, scores
 from tocsin.explain.directions.observed import Observer, Side
+from tocsin.explain.directions.steered import SteeringTest
 from tocsin.internals import steering as steering_module
 from tocsin.internals.layout import PromptLayout
 from tocsin.internals.steering import Steering, greedy_replies, next_token_logs
@@ -236,6 +238,37 @@ def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path: Path) -> N
         explain_directions(model="planted:0", settings=SMALL, wrappers=wrappers, out=tmp_path / "x")
     with pytest.raises(InputError, match=r"\.npz"):
         explain_directions(model="planted:0", settings=SMALL, golden=wrappers, out=tmp_path / "x")
+
+
+def test_prompts_on_both_sides_are_refused_with_their_number(planted: Testbed, tmp_path: Path) -> None:
+    marked, plain = ([one.prompt for one in examples(kind, 40)] for kind in ("marked", "plain"))
+    message = "got 3 that stand on both sides"
+    data = _of_files(planted.model, marked, [*plain, *marked[:3]], [])
+    with pytest.raises(InputError, match=message):
+        study_directions(planted.model, data, SMALL)
+    paths = tmp_path / "harmful.csv", tmp_path / "harmless.csv"
+    for path, texts in zip(paths, (marked, [*plain, *marked[:3]]), strict=True):
+        path.write_text("\n".join(["prompt", *(f'"{text}"' for text in texts)]), "utf-8")
+    # Refused before the model, which is not there.
+    with pytest.raises(InputError, match=message):
+        explain_directions(*paths, model=str(tmp_path / "no-model"), out=tmp_path / "run")
+
+
+def test_a_direction_of_length_0_is_not_added(planted: Testbed) -> None:
+    data = _of_files(planted.model, [], [], [])
+    observer = Observer(
+        planted.model, data, max_new_tokens=1, stages=Stages(None), progress=lambda _what, _done, _total: None
+    )
+    harm = np.ones((planted.model.n_blocks + 1, planted.model.width))
+    harm[1] = 0
+    test = SteeringTest(observer, DirectionSettings(n_rows=6), harm=harm, gate=harm)
+    assert sorted({plan.row for plan in test._plans() if plan.sign}) == list(range(2, planted.model.n_blocks))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_coefficient_that_is_no_number_is_refused(value: float) -> None:
+    with pytest.raises(UsageError, match="finite coefficient"):
+        DirectionSettings(coefficient=value)
 
 
 def golden_arrays() -> dict[str, np.ndarray]:

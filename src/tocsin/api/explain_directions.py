@@ -29,7 +29,7 @@ from tocsin.explain.directions import (
     Variant,
     study_directions,
 )
-from tocsin.explain.directions.data import REQUEST
+from tocsin.explain.directions.data import REQUEST, refuse_shared
 from tocsin.judges.strings import refuses
 from tocsin.models.local import LocalModel
 from tocsin.report import write_study_page
@@ -107,6 +107,8 @@ def explain_directions(
         message = "a testbed brings its own prompts. Leave --harmful, --harmless and --text out."
         raise UsageError(message)
     given = [] if is_testbed else [_prompts(path, text, chosen.seed) for path in (harmful, harmless) if path]
+    if given:
+        refuse_shared(*given)  # before a model is loaded
     patterns = [] if wrappers is None else _wrappers(Path(wrappers))
     checked = check_golden(None if golden is None else Path(golden))
     config: dict[str, JsonValue] = {**asdict(chosen), "text": text, "golden": checked}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from tocsin.core.errors import UsageError
+from tocsin.core.errors import InputError, UsageError
 from tocsin.explain.directions.geometry import Floats
 from tocsin.models.local import LocalModel
 
@@ -40,6 +41,9 @@ class DirectionSettings:
                 f"expected at least {MIN_BUCKET} prompts to fit, test and steer, 1 to {MAX_ROWS} rows, got "
                 f"{self.n_fit}, {self.n_test}, {self.n_steered} and {self.n_rows}."
             )
+            raise UsageError(message)
+        if not math.isfinite(self.coefficient):
+            message = f"expected a finite coefficient, got {self.coefficient}. Give a number such as 1 or 2."
             raise UsageError(message)
 
 
@@ -86,3 +90,18 @@ class DirectionData(NamedTuple):
             self.wrappers[i % len(self.wrappers)].replace(REQUEST, prompt)
             for i, prompt in enumerate(held_out)
         ]
+
+
+def refuse_shared(harmful: Sequence[str], harmless: Sequence[str]) -> None:
+    """Refuse prompts with both labels: they pull both centres together, down to a direction of length 0.
+
+    Raises:
+        InputError: If a prompt is on both sides.
+    """
+    shared = len(set(harmful) & set(harmless))
+    if shared:
+        message = (
+            f"expected prompts that are either harmful or harmless, got {shared} that stand on both sides. "
+            "Take them out of one."
+        )
+        raise InputError(message)
