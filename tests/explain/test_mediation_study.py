@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tocsin.api.explain_mediation import TESTBED_SETTINGS, explain_mediation, read_pairs
+from tocsin.api.explain_mediation import TESTBED_SETTINGS, explain_mediation, read_pairs, testbed_pairs
+from tocsin.api.explain_mediation_page import mediation_page
 from tocsin.cli import main
 from tocsin.core.errors import InputError, UsageError
-from tocsin.explain.mediation import MediationSettings, MediationStudy
+from tocsin.explain.mediation import MediationSettings, MediationStudy, study_mediation
+from tocsin.explain.mediation.data import Construction
 from tocsin.explain.mediation.estimates import Resamples
 from tocsin.internals.weights_digest import weights_digest
 from tocsin.testbed import TestbedSettings, load_planted, load_testbed
@@ -62,6 +64,29 @@ def test_the_test_of_no_effect_is_rarely_wrong_on_null_data() -> None:
     values = np.random.default_rng(5).normal(size=(30, 2000))
     p = Resamples(1000, seed=0).p_values(values)
     assert 0.03 <= (p < 0.05).mean() <= 0.07
+
+
+@pytest.mark.parametrize("construction", ["aligned", "noise"])
+def test_refusals_of_harmless_prompts_are_those_of_harmless_prompts(construction: Construction) -> None:
+    model = load_planted(0).model
+    pairs, _ = testbed_pairs()
+    settings = replace(SMALL, construction=construction, levels=("gate",), n_pairs=12, n_verify=4)
+    gate = study_mediation(model, pairs, settings).gate
+    assert gate is not None
+    # The planted model refuses every marked request, and no plain one.
+    assert gate.refusals_before == (0.0, 1.0)
+    assert {one.intervention: one.harmless_refusals for one in gate.utility}["mean"] == 0.0
+
+
+def test_refusals_of_harmless_prompts_are_not_measured_where_there_are_none() -> None:
+    pairs = [pair._replace(harmless=pair.harmful) for pair in testbed_pairs()[0]]
+    settings = replace(SMALL, construction="noise", levels=("gate",), n_pairs=12, n_verify=4)
+    study = study_mediation(load_planted(0).model, pairs, settings)
+    assert study.gate is not None
+    assert study.gate.refusals_before == (None, 1.0)
+    assert all(one.harmless_refusals is None for one in study.gate.utility)
+    assert all(one.perplexity_ratio.value is None for one in study.gate.utility)
+    assert mediation_page(study)
 
 
 def test_an_interrupted_study_goes_on_and_leaves_the_weights(tmp_path: Path) -> None:
