@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tocsin.api.explain_mediation import TESTBED_SETTINGS, explain_mediation, read_pairs, testbed_pairs
+from tocsin.api.explain_mediation import TESTBED_SETTINGS, explain_mediation, read_pairs
+from tocsin.api.explain_mediation import testbed_pairs as own_pairs
 from tocsin.api.explain_mediation_page import mediation_page
 from tocsin.cli import main
 from tocsin.core.errors import InputError, UsageError
@@ -69,7 +70,7 @@ def test_the_test_of_no_effect_is_rarely_wrong_on_null_data() -> None:
 @pytest.mark.parametrize("construction", ["aligned", "noise"])
 def test_refusals_of_harmless_prompts_are_those_of_harmless_prompts(construction: Construction) -> None:
     model = load_planted(0).model
-    pairs, _ = testbed_pairs()
+    pairs, _ = own_pairs()
     settings = replace(SMALL, construction=construction, levels=("gate",), n_pairs=12, n_verify=4)
     gate = study_mediation(model, pairs, settings).gate
     assert gate is not None
@@ -79,7 +80,7 @@ def test_refusals_of_harmless_prompts_are_those_of_harmless_prompts(construction
 
 
 def test_refusals_of_harmless_prompts_are_not_measured_where_there_are_none() -> None:
-    pairs = [pair._replace(harmless=pair.harmful) for pair in testbed_pairs()[0]]
+    pairs = [pair._replace(harmless=pair.harmful) for pair in own_pairs()[0]]
     settings = replace(SMALL, construction="noise", levels=("gate",), n_pairs=12, n_verify=4)
     study = study_mediation(load_planted(0).model, pairs, settings)
     assert study.gate is not None

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tocsin.api.explain_weights import explain_weights
+from tocsin.api.explain_weights import testbed_data as own_samples
 from tocsin.cli import main
-from tocsin.core.errors import ModelError, UsageError
-from tocsin.explain.weights import WeightSettings, WeightStudy
+from tocsin.core.errors import FitError, InputError, ModelError, UsageError
+from tocsin.explain.weights import WeightSettings, WeightStudy, study_weights
 from tocsin.explain.weights.records import Role
 from tocsin.internals.weight_mask import load_mask, masked
 from tocsin.internals.weights_digest import weights_digest
@@ -131,3 +132,24 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         explain_weights("a", "b", settings=WeightSettings(test_refusal_mask=True))
     with pytest.raises(UsageError, match="q above 0"):
         WeightSettings(q=0)
+
+
+def test_samples_on_both_sides_are_refused_with_their_number(tmp_path: Path) -> None:
+    harm = [{"prompt": f"ask {i}", "response": f"say {i}"} for i in range(30)]
+    # An equal prompt with another response is a sample of its own.
+    benign = [*harm[:2], *({"prompt": f"ask {i}", "response": "no"} for i in range(30))]
+    paths = tmp_path / "harm.jsonl", tmp_path / "benign.jsonl"
+    for path, rows in zip(paths, (harm, benign), strict=True):
+        path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    # Refused before the model, which is not there.
+    with pytest.raises(InputError, match="got 2 with the same prompt and response on both sides"):
+        explain_weights(*paths, model=str(tmp_path / "no-model"), out=tmp_path / "run")
+    data = own_samples()
+    with pytest.raises(InputError, match=r"got 201 with the same"):
+        study_weights(load_testbed(TestbedSettings(seed=0)).model, data._replace(benign=data.harm))
+
+
+def test_an_empty_mask_is_refused() -> None:
+    settings = WeightSettings(q=0.01, p=1, scope="global", template="chat", n_find=16, n_test=16)
+    with pytest.raises(FitError, match=r"got none: all of the first 0\.01 are among the 1 that benign"):
+        study_weights(load_testbed(TestbedSettings(seed=0)).model, own_samples(), settings)

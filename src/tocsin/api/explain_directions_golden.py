@@ -17,7 +17,7 @@ GOLDEN_REFUSAL = (0.0092, 0.0096, 0.0159, 0.0088, 0.0146)
 _TOLERANCE = 2e-4
 _STATES = ("inst", "post")
 _CENTRES = ("harmful", "harmless", "refused", "accepted")
-_Array = NDArray[np.float64]
+_Array = NDArray[np.float32]
 
 
 def check_golden(path: Path | None) -> str:
@@ -76,4 +76,4 @@ def _arrays(path: Path) -> dict[str, _Array]:
         if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
             message = f"expected finite numbers in the array {name}, got others. Fetch the file again."
             raise InputError(message, path=path)
-    return {name: values.astype(np.float64) for name, values in found.items()}
+    return {name: values.astype(np.float32) for name, values in found.items()}
