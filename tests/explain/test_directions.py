@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.api.explain_directions import _of_files, explain_directions
+from interrupts import interrupting, state
+from tocsin.api.explain_directions import _of_files, _of_testbed, explain_directions
 from tocsin.api.explain_directions_golden import check_golden
 from tocsin.core.errors import FitError, InputError, ModelError, UsageError
 from tocsin.core.stages import Stages
@@ -22,7 +23,6 @@ from tocsin.explain.directions.steered import SteeringTest
 from tocsin.internals import steering as steering_module
 from tocsin.internals.layout import PromptLayout
 from tocsin.internals.steering import Steering, greedy_replies, next_token_logs
-from tocsin.internals.weights_digest import weights_digest
 from tocsin.models.local.blocks import find_blocks
 from tocsin.testbed import Testbed, examples, load_planted
 
@@ -137,15 +137,13 @@ def test_a_vector_of_another_width_is_refused(planted: Testbed) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_planted_directions_are_recovered_and_the_weights_stay(seed: int, tmp_path: Path) -> None:
-    before = weights_digest(load_planted(seed).model.torch_model)
+def test_planted_directions_are_recovered(seed: int, tmp_path: Path) -> None:
     study = explain_directions(model=f"planted:{seed}", settings=SMALL, out=tmp_path / "run").study
     assert study.planted["harmfulness"] >= 0.99
     assert study.planted["refusal"] >= 0.99
     truth_row = study.layers[-1]
     assert truth_row.cosine is not None
     assert abs(truth_row.cosine) <= 0.1
-    assert weights_digest(load_planted(seed).model.torch_model) == before
     means = {bucket.name: bucket for bucket in study.buckets}
     wrapped, refused = means["wrapped harmful"], means["refused harmful"]
     assert (wrapped.harmfulness.value or 0) > 0  # recognised ...
@@ -168,9 +166,34 @@ def test_the_same_command_shows_the_finished_study_and_a_new_one_is_equal(tmp_pa
     assert not (tmp_path / "a" / "stages").exists()
 
 
-def test_an_interrupted_study_goes_on_and_leaves_the_model_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["while steering", "between parts"])
+def test_an_interrupted_study_leaves_the_model_it_studies(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    testbed = load_planted(0)
+    model, data = testbed.model, _of_testbed(testbed, SMALL, [])
+    before = state(model)
+
+    def stop(what: str, done: int, _total: int) -> None:
+        if where == "between parts" and (what, done) == ("steering", 3):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        if where == "while steering":
+            block = interrupting(
+                steering_module._steered, model, at=3, when=lambda *args: args[3] is not None
+            )
+            patched.setattr(steering_module, "_steered", block)
+        with pytest.raises(KeyboardInterrupt):
+            study_directions(model, data, SMALL, stages=Stages(tmp_path), progress=stop)
+    assert state(model) == before
+    assert (tmp_path / "steer-harmless-none-0.npz").exists()
+    again = study_directions(model, data, SMALL, stages=Stages(tmp_path))
+    assert again == study_directions(model, data, SMALL)
+    assert state(model) == before
+
+
+def test_an_interrupted_command_goes_on(tmp_path: Path) -> None:
     whole = explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "whole").study
 
     def stop(what: object) -> None:

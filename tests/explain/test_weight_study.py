@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from interrupts import state
 from tocsin.api.explain_weights import explain_weights
 from tocsin.api.explain_weights import testbed_data as own_samples
 from tocsin.cli import main
 from tocsin.core.errors import FitError, InputError, ModelError, UsageError
+from tocsin.core.stages import Stages
 from tocsin.explain.weights import WeightSettings, WeightStudy, study_weights
+from tocsin.explain.weights import study as study_module
 from tocsin.explain.weights.records import Role
 from tocsin.internals.weight_mask import load_mask, masked
 from tocsin.internals.weights_digest import weights_digest
@@ -83,11 +86,41 @@ def test_a_saved_mask_fits_its_model_only(tmp_path: Path) -> None:
         load_mask(saved, revision=load_testbed(TestbedSettings(seed=1)).model.revision)
 
 
-def test_an_interrupted_study_goes_on_and_leaves_the_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["inside a mask", "between parts"])
+def test_an_interrupted_study_leaves_the_model_it_studies(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_testbed(TestbedSettings(seed=0)).model
-    before = weights_digest(model.torch_model)
+    before = state(model)
+    settings = WeightSettings(q=0.01, p=0.05, scope="global", template="chat", n_find=16, n_test=16)
+
+    def stop(what: str, done: int, _total: int) -> None:
+        if where == "between parts" and (what, done) == ("removing weights", 3):
+            raise KeyboardInterrupt
+
+    def losses(*args: object) -> object:
+        # The third time that weights are missing while samples are read.
+        if where == "inside a mask" and state(model) != before:
+            masks.append(0)
+            if len(masks) == 3:
+                raise KeyboardInterrupt
+        return measured(*args)  # type: ignore[arg-type]
+
+    masks: list[int] = []
+    measured = study_module.losses
+    with monkeypatch.context() as patched:
+        patched.setattr(study_module, "losses", losses)
+        with pytest.raises(KeyboardInterrupt):
+            study_weights(model, own_samples(), settings, stages=Stages(tmp_path), progress=stop)
+    assert len(masks) == (3 if where == "inside a mask" else 0)
+    assert state(model) == before
+    assert (tmp_path / "base.npz").exists()
+    again = study_weights(model, own_samples(), settings, stages=Stages(tmp_path)).study
+    assert again == study_weights(model, own_samples(), settings).study
+    assert state(model) == before
+
+
+def test_an_interrupted_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = WeightSettings(q=0.01, p=0.05, scope="global", template="chat", n_find=16, n_test=16)
     calls = 0
 
@@ -100,7 +133,6 @@ def test_an_interrupted_study_goes_on_and_leaves_the_weights(
 
     with pytest.raises(KeyboardInterrupt):
         explain_weights(model="testbed:0", settings=settings, out=tmp_path / "a", progress=stop_at_third)
-    assert weights_digest(model.torch_model) == before
     assert list((tmp_path / "a" / "stages").glob("condition-*.npz"))
     again = explain_weights(model="testbed:0", settings=settings, out=tmp_path / "a").study
     whole = explain_weights(model="testbed:0", settings=settings, out=tmp_path / "b").study
