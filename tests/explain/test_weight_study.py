@@ -13,7 +13,7 @@ from tocsin.api.explain_weights import testbed_data as own_samples
 from tocsin.cli import main
 from tocsin.core.errors import FitError, InputError, ModelError, UsageError
 from tocsin.core.stages import Stages
-from tocsin.explain.weights import WeightSettings, WeightStudy, study_weights
+from tocsin.explain.weights import WeightSettings, WeightStudy, measure, study_weights
 from tocsin.explain.weights import study as study_module
 from tocsin.explain.weights.records import Role
 from tocsin.internals.weight_mask import load_mask, masked
@@ -107,7 +107,7 @@ def test_an_interrupted_study_leaves_the_model_it_studies(
         return measured(*args)  # type: ignore[arg-type]
 
     masks: list[int] = []
-    measured = study_module.losses
+    measured = measure.losses
     with monkeypatch.context() as patched:
         patched.setattr(study_module, "losses", losses)
         with pytest.raises(KeyboardInterrupt):
