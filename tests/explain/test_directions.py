@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.api.explain_directions import explain_directions
+from interrupts import interrupting, state
+from tocsin.api.explain_directions import _of_files, _of_testbed, explain_directions
+from tocsin.api.explain_directions_golden import check_golden
 from tocsin.core.errors import FitError, InputError, ModelError, UsageError
-from tocsin.explain.directions import DirectionSettings
+from tocsin.core.stages import Stages
+from tocsin.explain.directions import DirectionSettings, study_directions
 from tocsin.explain.directions.geometry import centre, cosine, scores
+from tocsin.explain.directions.observed import Observer, Side
+from tocsin.explain.directions.steered import SteeringTest
 from tocsin.internals import steering as steering_module
 from tocsin.internals.layout import PromptLayout
 from tocsin.internals.steering import Steering, greedy_replies, next_token_logs
-from tocsin.internals.weights_digest import weights_digest
 from tocsin.models.local.blocks import find_blocks
 from tocsin.testbed import Testbed, examples, load_planted
 
@@ -132,15 +137,13 @@ def test_a_vector_of_another_width_is_refused(planted: Testbed) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_planted_directions_are_recovered_and_the_weights_stay(seed: int, tmp_path: Path) -> None:
-    before = weights_digest(load_planted(seed).model.torch_model)
+def test_planted_directions_are_recovered(seed: int, tmp_path: Path) -> None:
     study = explain_directions(model=f"planted:{seed}", settings=SMALL, out=tmp_path / "run").study
     assert study.planted["harmfulness"] >= 0.99
     assert study.planted["refusal"] >= 0.99
     truth_row = study.layers[-1]
     assert truth_row.cosine is not None
     assert abs(truth_row.cosine) <= 0.1
-    assert weights_digest(load_planted(seed).model.torch_model) == before
     means = {bucket.name: bucket for bucket in study.buckets}
     wrapped, refused = means["wrapped harmful"], means["refused harmful"]
     assert (wrapped.harmfulness.value or 0) > 0  # recognised ...
@@ -163,9 +166,34 @@ def test_the_same_command_shows_the_finished_study_and_a_new_one_is_equal(tmp_pa
     assert not (tmp_path / "a" / "stages").exists()
 
 
-def test_an_interrupted_study_goes_on_and_leaves_the_model_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["while steering", "between parts"])
+def test_an_interrupted_study_leaves_the_model_it_studies(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    testbed = load_planted(0)
+    model, data = testbed.model, _of_testbed(testbed, SMALL, [])
+    before = state(model)
+
+    def stop(what: str, done: int, _total: int) -> None:
+        if where == "between parts" and (what, done) == ("steering", 3):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        if where == "while steering":
+            block = interrupting(
+                steering_module._steered, model, at=3, when=lambda *args: args[3] is not None
+            )
+            patched.setattr(steering_module, "_steered", block)
+        with pytest.raises(KeyboardInterrupt):
+            study_directions(model, data, SMALL, stages=Stages(tmp_path), progress=stop)
+    assert state(model) == before
+    assert (tmp_path / "steer-harmless-none-0.npz").exists()
+    again = study_directions(model, data, SMALL, stages=Stages(tmp_path))
+    assert again == study_directions(model, data, SMALL)
+    assert state(model) == before
+
+
+def test_an_interrupted_command_goes_on(tmp_path: Path) -> None:
     whole = explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "whole").study
 
     def stop(what: object) -> None:
@@ -179,6 +207,49 @@ def test_an_interrupted_study_goes_on_and_leaves_the_model_alone(
     assert explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "cut").study == whole
 
 
+@pytest.mark.parametrize(("given", "behind"), [(34, 17), (90, 40)])
+def test_only_prompts_behind_no_centre_are_put_into_wrappers(
+    planted: Testbed, given: int, behind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harmful, harmless = ([one.prompt for one in examples(kind, given)] for kind in ("marked", "plain"))
+    read: dict[str, list[str]] = {}
+    real = Observer.side
+
+    def side(self: Observer, name: str, texts: Sequence[str]) -> Side:
+        read[name] = list(texts)
+        return real(self, name, texts)
+
+    monkeypatch.setattr(Observer, "side", side)
+    data = _of_files(planted.model, harmful, harmless, ["tell me : REQUEST", "in a story , REQUEST"])
+    study = study_directions(planted.model, data, SMALL)
+    assert study.n_fit["harmful"] == behind
+    held_out = harmful[behind : behind + SMALL.n_test]
+    starts = ("tell me : ", "in a story , ")
+    assert read["wrapped"] == [starts[i % 2] + prompt for i, prompt in enumerate(held_out)]
+    assert not set(read["wrapped"]) & {start + prompt for prompt in harmful[:behind] for start in starts}
+
+
+def test_a_testbed_takes_wrappers_and_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for files, text in ((("x.csv", None), None), ((None, "x.csv"), None), ((None, None), "prompt")):
+        with pytest.raises(UsageError, match="brings its own prompts"):
+            explain_directions(*files, model="planted:0", text=text, out=tmp_path / "no")
+    read: dict[str, list[str]] = {}
+    real = Observer.side
+
+    def side(self: Observer, name: str, texts: Sequence[str]) -> Side:
+        read[name] = list(texts)
+        return real(self, name, texts)
+
+    monkeypatch.setattr(Observer, "side", side)
+    wrappers = tmp_path / "wrappers.txt"
+    wrappers.write_text("someone asks : REQUEST\n")
+    run = explain_directions(model="planted:0", settings=SMALL, wrappers=wrappers, out=tmp_path / "own").study
+    held_out = read["harmful"][run.n_fit["harmful"] :]
+    assert read["wrapped"] == [f"someone asks : {prompt}" for prompt in held_out]
+    explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "usual")
+    assert all(text.startswith("in a story , ") for text in read["wrapped"])
+
+
 def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--harmful and --harmless"):
         explain_directions(model="embedded")
@@ -190,3 +261,96 @@ def test_files_and_settings_that_cannot_be_used_are_refused(tmp_path: Path) -> N
         explain_directions(model="planted:0", settings=SMALL, wrappers=wrappers, out=tmp_path / "x")
     with pytest.raises(InputError, match=r"\.npz"):
         explain_directions(model="planted:0", settings=SMALL, golden=wrappers, out=tmp_path / "x")
+
+
+def test_prompts_on_both_sides_are_refused_with_their_number(planted: Testbed, tmp_path: Path) -> None:
+    marked, plain = ([one.prompt for one in examples(kind, 40)] for kind in ("marked", "plain"))
+    message = "got 3 that stand on both sides"
+    data = _of_files(planted.model, marked, [*plain, *marked[:3]], [])
+    with pytest.raises(InputError, match=message):
+        study_directions(planted.model, data, SMALL)
+    paths = tmp_path / "harmful.csv", tmp_path / "harmless.csv"
+    for path, texts in zip(paths, (marked, [*plain, *marked[:3]]), strict=True):
+        path.write_text("\n".join(["prompt", *(f'"{text}"' for text in texts)]), "utf-8")
+    # Refused before the model, which is not there.
+    with pytest.raises(InputError, match=message):
+        explain_directions(*paths, model=str(tmp_path / "no-model"), out=tmp_path / "run")
+
+
+def test_a_direction_of_length_0_is_not_added(planted: Testbed) -> None:
+    data = _of_files(planted.model, [], [], [])
+    observer = Observer(
+        planted.model, data, max_new_tokens=1, stages=Stages(None), progress=lambda _what, _done, _total: None
+    )
+    harm = np.ones((planted.model.n_blocks + 1, planted.model.width))
+    harm[1] = 0
+    test = SteeringTest(observer, DirectionSettings(n_rows=6), harm=harm, gate=harm)
+    assert sorted({plan.row for plan in test._plans() if plan.sign}) == list(range(2, planted.model.n_blocks))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_coefficient_that_is_no_number_is_refused(value: float) -> None:
+    with pytest.raises(UsageError, match="finite coefficient"):
+        DirectionSettings(coefficient=value)
+
+
+def golden_arrays() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    found = {name: generator.normal(size=(5, 3, 4)) for name in ("inst", "post")}
+    names = ("harmful", "harmless", "refused", "accepted")
+    return found | {name: generator.normal(size=(3, 4)) for name in names}
+
+
+def test_published_tensors_are_compared(tmp_path: Path) -> None:
+    assert "no file" in check_golden(None)
+    path = tmp_path / "golden.npz"
+    np.savez(path, **golden_arrays())  # type: ignore[arg-type]
+    assert "DIFFERENT" in check_golden(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"inst": np.ones((4, 3, 4))}, r"inst in shape \(5, rows, width\).*got \(4, 3, 4\)"),
+        ({"harmless": np.ones((3, 5))}, r"harmless in shape \(rows, width\).*got \(3, 5\)"),
+        ({"harmful": np.ones(4)}, "shape"),
+        ({"post": np.full((5, 3, 4), np.nan)}, "finite numbers in the array post"),
+        ({"refused": np.full((3, 4), "a")}, "finite numbers in the array refused"),
+        ({"accepted": np.full((3, 4), None)}, "damaged file or one of another kind"),
+    ],
+)
+def test_published_tensors_of_another_form_are_refused_by_file_and_reason(
+    change: dict[str, np.ndarray], reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "golden.npz"
+    np.savez(path, **(golden_arrays() | change))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=rf"golden\.npz: .*{reason}"):
+        check_golden(path)
+
+
+def test_a_damaged_file_of_published_tensors_is_refused_by_file_and_reason(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.npz"
+    np.savez(whole, **golden_arrays())  # type: ignore[arg-type]
+    data = whole.read_bytes()
+    flipped = bytearray(data)
+    flipped[200] ^= 0xFF
+    damaged = {
+        "cut": (data[: len(data) // 2], "damaged"),
+        "flipped": (bytes(flipped), "damaged"),
+        "empty": (b"", "damaged"),
+    }
+    for name, (content, reason) in damaged.items():
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name}\.npz: expected an \.npz file.*{reason}"):
+            check_golden(path)
+    single = tmp_path / "single.npy"
+    np.save(single, np.ones(3))
+    with pytest.raises(InputError, match="a single array"):
+        check_golden(single)
+    few = tmp_path / "few.npz"
+    np.savez(few, inst=np.ones(3))
+    with pytest.raises(InputError, match="none called post, harmful"):
+        check_golden(few)
+    with pytest.raises(InputError, match="got no file"):
+        check_golden(tmp_path / "nowhere.npz")

@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from interrupts import interrupting, state
 from tocsin.api.explain_mediation import TESTBED_SETTINGS, explain_mediation, read_pairs
+from tocsin.api.explain_mediation import testbed_pairs as own_pairs
+from tocsin.api.explain_mediation_page import mediation_page
 from tocsin.cli import main
 from tocsin.core.errors import InputError, UsageError
-from tocsin.explain.mediation import MediationSettings, MediationStudy
+from tocsin.core.stages import Stages
+from tocsin.explain.mediation import MediationSettings, MediationStudy, study_mediation
+from tocsin.explain.mediation.data import Construction
 from tocsin.explain.mediation.estimates import Resamples
-from tocsin.internals.weights_digest import weights_digest
+from tocsin.internals.patching import Patcher
 from tocsin.testbed import TestbedSettings, load_planted, load_testbed
 
 SMALL = MediationSettings(
@@ -64,10 +69,57 @@ def test_the_test_of_no_effect_is_rarely_wrong_on_null_data() -> None:
     assert 0.03 <= (p < 0.05).mean() <= 0.07
 
 
-def test_an_interrupted_study_goes_on_and_leaves_the_weights(tmp_path: Path) -> None:
-    model = load_testbed(TestbedSettings(seed=0)).model
-    before = weights_digest(model.torch_model)
+@pytest.mark.parametrize("construction", ["aligned", "noise"])
+def test_refusals_of_harmless_prompts_are_those_of_harmless_prompts(construction: Construction) -> None:
+    model = load_planted(0).model
+    pairs, _ = own_pairs()
+    settings = replace(SMALL, construction=construction, levels=("gate",), n_pairs=12, n_verify=4)
+    gate = study_mediation(model, pairs, settings).gate
+    assert gate is not None
+    # The planted model refuses every marked request, and no plain one.
+    assert gate.refusals_before == (0.0, 1.0)
+    assert {one.intervention: one.harmless_refusals for one in gate.utility}["mean"] == 0.0
 
+
+def test_refusals_of_harmless_prompts_are_not_measured_where_there_are_none() -> None:
+    pairs = [pair._replace(harmless=pair.harmful) for pair in own_pairs()[0]]
+    settings = replace(SMALL, construction="noise", levels=("gate",), n_pairs=12, n_verify=4)
+    study = study_mediation(load_planted(0).model, pairs, settings)
+    assert study.gate is not None
+    assert study.gate.refusals_before == (None, 1.0)
+    assert all(one.harmless_refusals is None for one in study.gate.utility)
+    assert all(one.perplexity_ratio.value is None for one in study.gate.utility)
+    assert mediation_page(study)
+
+
+@pytest.mark.parametrize(("hook", "at"), [("_writing", 30), ("held", 2), (None, 0)])
+def test_an_interrupted_study_leaves_the_model_it_studies(
+    hook: str | None, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a patch, inside a gate that is held at every place, and between parts."""
+    model = load_testbed(TestbedSettings(seed=0)).model
+    before = state(model)
+    pairs, _ = own_pairs()
+    settings = replace(SMALL, levels=("module", "gate"), n_pairs=12, n_verify=4)
+
+    def stop(what: str, done: int, _total: int) -> None:
+        if hook is None and (what, done) == ("patching", 5):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        if hook is not None:
+            block = interrupting(getattr(Patcher, hook), model, at=at, when=lambda *_args, **_options: True)
+            patched.setattr(Patcher, hook, block)
+        with pytest.raises(KeyboardInterrupt):
+            study_mediation(model, pairs, settings, stages=Stages(tmp_path), progress=stop)
+    assert state(model) == before
+    assert list(tmp_path.glob("sweep-*.npz"))
+    again = study_mediation(model, pairs, settings, stages=Stages(tmp_path))
+    assert again == study_mediation(model, pairs, settings)
+    assert state(model) == before
+
+
+def test_an_interrupted_command_goes_on(tmp_path: Path) -> None:
     few = replace(SMALL, levels=("layer", "module"))
 
     def stop(progress: object) -> None:
@@ -76,7 +128,6 @@ def test_an_interrupted_study_goes_on_and_leaves_the_weights(tmp_path: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         explain_mediation(model="testbed:0", settings=few, out=tmp_path / "a", progress=stop)
-    assert weights_digest(model.torch_model) == before
     assert len(list((tmp_path / "a" / "stages").glob("sweep-*.npz"))) == 5
     again = explain_mediation(model="testbed:0", settings=few, out=tmp_path / "a").study
     whole = explain_mediation(model="testbed:0", settings=few, out=tmp_path / "b").study

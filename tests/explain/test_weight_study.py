@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from interrupts import state
 from tiny_models import tiny_local
 from tocsin.api.explain_weights import explain_weights
+from tocsin.api.explain_weights import testbed_data as own_samples
 from tocsin.cli import main
-from tocsin.core.errors import InputError, ModelError, UsageError
-from tocsin.explain.weights import Example, WeightData, WeightSettings, WeightStudy, study_weights
+from tocsin.core.errors import FitError, InputError, ModelError, UsageError
+from tocsin.core.stages import Stages
+from tocsin.explain.weights import Example, WeightData, WeightSettings, WeightStudy, measure, study_weights
+from tocsin.explain.weights import study as study_module
 from tocsin.explain.weights.data import refuse_refusals, split
 from tocsin.explain.weights.records import Role
 from tocsin.internals.weight_mask import load_mask, masked
@@ -84,11 +88,41 @@ def test_a_saved_mask_fits_its_model_only(tmp_path: Path) -> None:
         load_mask(saved, revision=load_testbed(TestbedSettings(seed=1)).model.revision)
 
 
-def test_an_interrupted_study_goes_on_and_leaves_the_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["inside a mask", "between parts"])
+def test_an_interrupted_study_leaves_the_model_it_studies(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_testbed(TestbedSettings(seed=0)).model
-    before = weights_digest(model.torch_model)
+    before = state(model)
+    settings = WeightSettings(q=0.01, p=0.05, scope="global", template="chat", n_find=16, n_test=16)
+
+    def stop(what: str, done: int, _total: int) -> None:
+        if where == "between parts" and (what, done) == ("removing weights", 3):
+            raise KeyboardInterrupt
+
+    def losses(*args: object) -> object:
+        # The third time that weights are missing while samples are read.
+        if where == "inside a mask" and state(model) != before:
+            masks.append(0)
+            if len(masks) == 3:
+                raise KeyboardInterrupt
+        return measured(*args)  # type: ignore[arg-type]
+
+    masks: list[int] = []
+    measured = measure.losses
+    with monkeypatch.context() as patched:
+        patched.setattr(study_module, "losses", losses)
+        with pytest.raises(KeyboardInterrupt):
+            study_weights(model, own_samples(), settings, stages=Stages(tmp_path), progress=stop)
+    assert len(masks) == (3 if where == "inside a mask" else 0)
+    assert state(model) == before
+    assert (tmp_path / "base.npz").exists()
+    again = study_weights(model, own_samples(), settings, stages=Stages(tmp_path)).study
+    assert again == study_weights(model, own_samples(), settings).study
+    assert state(model) == before
+
+
+def test_an_interrupted_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = WeightSettings(q=0.01, p=0.05, scope="global", template="chat", n_find=16, n_test=16)
     calls = 0
 
@@ -101,7 +135,6 @@ def test_an_interrupted_study_goes_on_and_leaves_the_weights(
 
     with pytest.raises(KeyboardInterrupt):
         explain_weights(model="testbed:0", settings=settings, out=tmp_path / "a", progress=stop_at_third)
-    assert weights_digest(model.torch_model) == before
     assert list((tmp_path / "a" / "stages").glob("condition-*.npz"))
     again = explain_weights(model="testbed:0", settings=settings, out=tmp_path / "a").study
     whole = explain_weights(model="testbed:0", settings=settings, out=tmp_path / "b").study
@@ -153,9 +186,10 @@ def test_no_mask_of_refusals_is_made_outside_a_testbed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="8 of 30"):
         refuse_refusals([*benign[:22], *[Example("a", "I'm sorry, but I cannot help with that.")] * 8])
     refuse_refusals([*benign, *refusals[:3]])
+    harm = [Example(f"do thing {i}", "sure thus") for i in range(30)]
     settings = WeightSettings(test_refusal_mask=True, n_find=16, n_test=8)
     with pytest.raises(UsageError, match="on a testbed only"):
-        study_weights(tiny_local(), WeightData(benign, benign, refusals), settings)
+        study_weights(tiny_local(), WeightData(harm, benign, refusals), settings)
 
 
 def test_equal_prompts_fall_on_one_side_whatever_their_category() -> None:
@@ -164,3 +198,24 @@ def test_equal_prompts_fall_on_one_side_whatever_their_category() -> None:
     parts = split(rows, 24, what="harm")
     assert not {e.prompt for e in parts.find} & {e.prompt for e in parts.test}
     assert len(parts.find) + len(parts.test) == len(rows)
+
+
+def test_samples_on_both_sides_are_refused_with_their_number(tmp_path: Path) -> None:
+    harm = [{"prompt": f"ask {i}", "response": f"say {i}"} for i in range(30)]
+    # An equal prompt with another response is a sample of its own.
+    benign = [*harm[:2], *({"prompt": f"ask {i}", "response": "no"} for i in range(30))]
+    paths = tmp_path / "harm.jsonl", tmp_path / "benign.jsonl"
+    for path, rows in zip(paths, (harm, benign), strict=True):
+        path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    # Refused before the model, which is not there.
+    with pytest.raises(InputError, match="got 2 with the same prompt and response on both sides"):
+        explain_weights(*paths, model=str(tmp_path / "no-model"), out=tmp_path / "run")
+    data = own_samples()
+    with pytest.raises(InputError, match=r"got 201 with the same"):
+        study_weights(load_testbed(TestbedSettings(seed=0)).model, data._replace(benign=data.harm))
+
+
+def test_an_empty_mask_is_refused() -> None:
+    settings = WeightSettings(q=0.01, p=1, scope="global", template="chat", n_find=16, n_test=16)
+    with pytest.raises(FitError, match=r"got none: all of the first 0\.01 are among the 1 that benign"):
+        study_weights(load_testbed(TestbedSettings(seed=0)).model, own_samples(), settings)

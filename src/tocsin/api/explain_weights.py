@@ -20,6 +20,7 @@ from tocsin.core.errors import RunError, UsageError
 from tocsin.core.registry import DetectorContext
 from tocsin.core.study_run import RESULT, StudyRun
 from tocsin.explain.weights import Example, Found, WeightData, WeightSettings, WeightStudy, study_weights
+from tocsin.explain.weights.study import refuse_shared
 from tocsin.internals.weight_mask import save_mask
 from tocsin.report import write_study_page
 from tocsin.testbed import Kind, examples, parse_testbed
@@ -114,6 +115,8 @@ def explain_weights(
         )
         sides.append(found_here)
         hashes.append(digest)
+    if not is_testbed:
+        refuse_shared(WeightData(*sides))  # before a model is loaded
     config: dict[str, JsonValue] = {
         **asdict(chosen),
         "columns": [prompt, harm_response, benign_response, refusal_response, category],

@@ -44,7 +44,8 @@ def directions(
         harmful: File of harmful prompts; a testbed brings its own.
         harmless: File of harmless prompts; a testbed brings its own.
         text: Column of the prompts (default: found by well-known names).
-        wrappers: Text file with one wrapper a line; REQUEST stands for the prompt (default: none).
+        wrappers: Text file with one wrapper a line; REQUEST stands for the prompt (default: none;
+            a testbed has its own).
         golden: File of the published tensors, whose known values are checked (default: not checked).
         model: `embedded`, the path of a model folder or GGUF file, hub:org/name, testbed or planted:SEED.
         fit: Prompts of each label behind the centres.

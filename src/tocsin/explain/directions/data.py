@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from tocsin.core.errors import UsageError
+from tocsin.core.errors import InputError, UsageError
 from tocsin.explain.directions.geometry import Floats
 from tocsin.models.local import LocalModel
 
 MIN_BUCKET = 8
 """Fewest prompts of a bucket that a refusal centre is taken from."""
 MAX_ROWS = 6
+REQUEST = "REQUEST"
+"""Stands for the harmful prompt in a wrapper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,9 @@ class DirectionSettings:
                 f"expected at least {MIN_BUCKET} prompts to fit, test and steer, 1 to {MAX_ROWS} rows, got "
                 f"{self.n_fit}, {self.n_test}, {self.n_steered} and {self.n_rows}."
             )
+            raise UsageError(message)
+        if not math.isfinite(self.coefficient):
+            message = f"expected a finite coefficient, got {self.coefficient}. Give a number such as 1 or 2."
             raise UsageError(message)
 
 
@@ -65,10 +71,37 @@ class DirectionData(NamedTuple):
     harmful: list[str]
     harmless: list[str]
     wrapped: list[str]
-    """Harmful prompts inside wrappers; may be empty. Never part of a centre."""
+    """Harmful prompts inside wrappers that are not among `harmful`; may be empty. Never part of a centre."""
     refuses: Callable[[str], bool]
     end_ids: tuple[int, ...]
     question: Question
     variants: tuple[Variant, ...] = ()
     planted: dict[str, tuple[int, Literal["harmfulness", "refusal"], Floats]] | None = None
     """Name, row and direction that should be found."""
+    wrappers: tuple[str, ...] = ()
+    """Instead of `wrapped`: texts in which `REQUEST` stands for a prompt. The study puts held-out prompts
+    into them, since it alone knows which stand behind a centre."""
+
+    def wrap(self, held_out: Sequence[str]) -> list[str]:
+        """Wrapped prompts: those given, or the held-out ones, each in the next wrapper."""
+        if not self.wrappers:
+            return self.wrapped
+        return [
+            self.wrappers[i % len(self.wrappers)].replace(REQUEST, prompt)
+            for i, prompt in enumerate(held_out)
+        ]
+
+
+def refuse_shared(harmful: Sequence[str], harmless: Sequence[str]) -> None:
+    """Refuse prompts with both labels: they pull both centres together, down to a direction of length 0.
+
+    Raises:
+        InputError: If a prompt is on both sides.
+    """
+    shared = len(set(harmful) & set(harmless))
+    if shared:
+        message = (
+            f"expected prompts that are either harmful or harmless, got {shared} that stand on both sides. "
+            "Take them out of one."
+        )
+        raise InputError(message)

@@ -18,7 +18,7 @@ from tocsin.core.errors import InputError, ModelError
 from tocsin.core.stages import Stages
 from tocsin.core.stats.item_sums import Estimate
 from tocsin.core.stats.ranking import auroc_interval
-from tocsin.explain.directions.data import MIN_BUCKET, DirectionData, DirectionSettings
+from tocsin.explain.directions.data import MIN_BUCKET, DirectionData, DirectionSettings, refuse_shared
 from tocsin.explain.directions.geometry import Floats, as_estimate, centre, cosine, mean_estimate, scores
 from tocsin.explain.directions.observed import Observer, Side
 from tocsin.explain.directions.records import BUCKETS, Bucket, DirectionStudy, Layer, Tuned
@@ -50,7 +50,7 @@ def study_directions(
         progress: Told of a part's name, how far it is and of how many.
 
     Raises:
-        InputError: If there are too few prompts.
+        InputError: If there are too few prompts, or prompts are both harmful and harmless.
         ModelError: If the model has no chat template, or its weights changed.
     """
     chosen = settings or DirectionSettings()
@@ -58,6 +58,7 @@ def study_directions(
         if len(texts) < MIN_PROMPTS:
             message = f"expected at least {MIN_PROMPTS} {name} prompts, got {len(texts)}. Give more."
             raise InputError(message)
+    refuse_shared(data.harmful, data.harmless)
     before = weights_digest(model.torch_model)
     try:
         found = _Study(model, data, chosen, stages or Stages(None), progress).run(golden)
@@ -90,8 +91,9 @@ class _Study:
             n_fit = min(s.n_fit, len(texts) // 2)
             side = self.observer.side(name, texts[: n_fit + s.n_test])
             parts[name] = side.part(slice(0, n_fit)), side.part(slice(n_fit, None))
-        wrapped = self.observer.side("wrapped", self.data.wrapped[: s.n_test]) if self.data.wrapped else None
         (harmful, test_harmful), (harmless, test_harmless) = parts["harmful"], parts["harmless"]
+        texts = self.data.wrap(test_harmful.texts)[: s.n_test]
+        wrapped = self.observer.side("wrapped", texts) if texts else None
         centres = centre(harmful.inst, "harmful"), centre(harmless.inst, "harmless")
         refused = harmful.post[harmful.refused]
         accepted = harmless.post[~harmless.refused]

@@ -45,6 +45,8 @@ class Tokens(NamedTuple):
     part: Part
     number: int
     """Of the pair, from 0; seeds its noise."""
+    own: list[int] | None
+    """The harmless prompt itself, whatever makes the counterfactual; None where it equals the harmful one."""
 
 
 class Prepared(NamedTuple):
@@ -99,7 +101,7 @@ def prepare(
         InputError: If fewer than `MIN_PAIRS` are left, or a prompt is longer than the context.
     """
     seen: set[str] = set()
-    usable: list[tuple[PromptPair, list[int], list[int], int, int]] = []
+    usable: list[tuple[PromptPair, list[int], list[int], list[int] | None, int, int]] = []
     n_unequal = n_same = n_repeated = 0
     for number, pair in enumerate(pairs, start=1):
         if most is not None and len(usable) == most:
@@ -110,23 +112,25 @@ def prepare(
         seen.add(pair.harmful)
         harmful = layout.build(pair.harmful)
         ids = [*harmful.prefix, *harmful.ids]
+        built = layout.build(pair.harmless)
+        own = other = [*built.prefix, *built.ids]
         if construction == "noise":
             other = ids
         else:
-            built = layout.build(pair.harmless)
-            other = [*built.prefix, *built.ids]
             if ids == other:
                 n_same += 1
                 continue
             if construction == "aligned" and len(ids) != len(other):
                 n_unequal += 1
                 continue
-        longest = max(len(ids), len(other))
+        longest = max(len(ids), len(other), len(own))
         if longest > context:
             message = f"pair {number} has a prompt of {longest} tokens; this model reads at most {context}."
             raise InputError(message + " Shorten it.")
         before = len(harmful.prefix)
-        usable.append((pair, ids, other, before + harmful.first, before + harmful.inst))
+        usable.append(
+            (pair, ids, other, None if own == ids else own, before + harmful.first, before + harmful.inst)
+        )
     if len(usable) < MIN_PAIRS:
         why = f"; {n_unequal} pairs differ in length, which this construction cannot use" if n_unequal else ""
         message = (
@@ -146,6 +150,7 @@ def _places(
     pair: PromptPair,
     ids: list[int],
     other: list[int],
+    own: list[int] | None,
     first: int,
     inst: int,
     *,
@@ -158,7 +163,7 @@ def _places(
     size = len(ids)
     last = tuple(range(-min(n_last, len(ids), len(other)), 0))
     if construction == "position_free":
-        return Tokens(pair, ids, other, len(last), {"at": last}, part, number)
+        return Tokens(pair, ids, other, len(last), {"at": last}, part, number, own)
     differ = [ids[i] != other[i] or (construction == "noise" and first <= i <= inst) for i in range(size)]
     # What lies before the first difference is the same in both runs, whatever is patched.
     start = min(differ.index(True), size - len(last))
@@ -172,7 +177,7 @@ def _places(
         "unchanged": tuple(i for i in content if not differ[i + size]),
         "template": template,
     }
-    return Tokens(pair, ids, other, size - start, places, part, number)
+    return Tokens(pair, ids, other, size - start, places, part, number, own)
 
 
 def noise_for(patcher: Patcher, tokens: Tokens, *, scale: float, seed: int) -> Tensor:

@@ -274,10 +274,13 @@ class GateTest:
             losses, harmless, harmful = [], [], []
             for i in pairs:
                 t = self.runs.tokens[i]
-                text = patcher.model.encode_untrusted(t.pair.harmless).ids[:MAX_TEXT]
+                # Not `t.harmless`, which is the harmful prompt again where noise makes the counterfactual.
+                own = t.own
+                text = [] if own is None else patcher.model.encode_untrusted(t.pair.harmless).ids[:MAX_TEXT]
                 losses.append(patcher.token_losses(text).mean() if len(text) > 1 else np.nan)
                 if is_margin:
-                    harmless.append(patcher.clean(t.harmless, 1).outcome)
+                    if own is not None:
+                        harmless.append(patcher.clean(own, 1).outcome)
                     harmful.append(patcher.clean(t.harmful, 1).outcome)
             return {"loss": np.array(losses), "harmless": np.array(harmless), "harmful": np.array(harmful)}
 

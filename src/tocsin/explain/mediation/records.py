@@ -120,7 +120,8 @@ class GateUtility(Record):
     perplexity_ratio: Estimate
     """Perplexity of harmless prompts, over that without intervention."""
     harmless_refusals: float | None
-    """Share of harmless test prompts whose first word is nearer to a refusal (Y < 0); None for a judge."""
+    """Share of harmless test prompts whose first word is nearer to a refusal (Y < 0); None for a judge,
+    and where no pair has a harmless prompt of its own (only with noise)."""
     harmful_refusals: float | None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tocsin.core.errors import UsageError
+from tocsin.core.errors import FitError, InputError, UsageError
 from tocsin.core.stages import Stages
 from tocsin.explain.weights.attribution import (
     AbsOrder,
@@ -126,10 +126,27 @@ def study_weights(
         What was found. The mask is sparse and can be saved.
 
     Raises:
-        InputError: If there are too few samples, or one cannot be read.
+        InputError: If there are too few samples, one cannot be read, or one is harmful and benign at once.
+        FitError: If benign responses need every weight that harmful ones need.
         ModelError: If the model has no plain weight matrices.
     """
+    refuse_shared(data)
     return _Study(model, data, settings or WeightSettings(), stages or Stages(None), progress).run()
+
+
+def refuse_shared(data: WeightData) -> None:
+    """Refuse samples that are harmful and benign at once: they need the same weights, so none would be found.
+
+    Raises:
+        InputError: If a prompt stands with the same response on both sides.
+    """
+    harm, benign = ({(each.prompt, each.response) for each in side} for side in (data.harm, data.benign))
+    if harm & benign:
+        message = (
+            f"expected samples that are either harmful or benign, got {len(harm & benign)} with the same "
+            "prompt and response on both sides. Take them out of one."
+        )
+        raise InputError(message)
 
 
 class _Plan(NamedTuple):
@@ -246,6 +263,13 @@ class _Study:
             return difference(ranking.cut(share, skip=skip), preserve, self.shapes)
 
         harm = mask(rankings["all"], s.q)
+        if not harm.size:
+            message = (
+                f"expected weights that harmful responses need and benign ones do not, got none: all of the "
+                f"first {s.q:g} are among the {s.p:g} that benign responses need. Give a smaller p, a larger "
+                "q, or samples that differ more."
+            )
+            raise FitError(message)
         if any(s.q * _size(shape) < 1 for shape in self.shapes.values()) and s.scope == "matrix":
             self.notes.append(
                 f"q = {s.q:g} is less than one weight of some matrices; one weight of each was taken."
