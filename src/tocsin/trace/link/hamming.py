@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.trace.link.minhash import Pairs
+from tocsin.trace.link.minhash import Pairs, distinct
 
 MAX_DISTANCE = 31
 """Meta's rule for PDQ: at most 31 of 256 bits."""
@@ -64,8 +64,8 @@ def near_hashes(hashes: NDArray[np.uint8]) -> Pairs:
 def search(hashes: NDArray[np.uint8]) -> NearHashes:
     """Near pairs, and of which hashes they are a sample only.
 
-    At most 17 * 16 * CROWD / 2 comparisons for each hash, and at most 2 * CROWD + 17 * 16 pairs: all but those
-    with a hub have a hash that had under `CROWD` near ones before the step that found them.
+    At most 17 * 16 * CROWD / 2 comparisons for each hash, and at most 2 * CROWD + 17 * 16 pairs: all but
+    those with a hub have a hash that had under `CROWD` near ones before the step that found them.
 
     Args:
         hashes: Shape (n, 32), all different.
@@ -118,7 +118,7 @@ class _Found:
 
     def compare(self, left: Numbers, right: Numbers) -> None:
         """Compare the pairs of places, of which some may be the same."""
-        codes = np.unique(np.minimum(left, right) * self.n + np.maximum(left, right))
+        codes = distinct(np.minimum(left, right) * self.n + np.maximum(left, right))
         for begin in range(0, len(codes), _BATCH):
             lower, higher = np.divmod(codes[begin : begin + _BATCH], max(self.n, 1))
             self._keep(lower, higher)
@@ -172,7 +172,7 @@ class _Buckets:
         self.is_crowded = len(self.crowded) > 0
         self.hubs = np.full(1 << _PIECE_BITS, -1)
         if self.is_crowded:
-            # In the order of the pieces that follow, hashes that share those as well come to lie side by side.
+            # In the order of the pieces that follow, hashes that share those as well lie side by side.
             words = np.ascontiguousarray(rolled).view(np.uint64)
             places = np.flatnonzero(self.sizes[self.ranked] > CROWD)
             some = self.order[places]
@@ -181,7 +181,7 @@ class _Buckets:
                 self.hubs[value] = self._hub(self.order[self.starts[value] :][: self.sizes[value]])
 
     def _hub(self, members: Numbers) -> int:
-        """Member nearest to what most members have in each bit: of copies the one that resembles most of them."""
+        """Member nearest to what most members have in each bit: of copies the one most like the others."""
         voters = members[np.linspace(0, len(members) - 1, min(len(members), _VOTERS)).astype(np.int64)]
         bits = np.unpackbits(self.hashes[voters], axis=1).mean(axis=0) > 0.5
         far = np.bitwise_count(self.hashes[members] ^ np.packbits(bits)).sum(axis=1)
@@ -205,8 +205,8 @@ class _Buckets:
     def sample(self, turn: int) -> tuple[tuple[Numbers, Numbers], NDArray[np.bool_]]:
         """Candidate pairs of two buckets of which one is crowded, and the hashes of such buckets.
 
-        In its own bucket a hash meets the hub and the next few; from the smaller of two buckets it meets the hub
-        of the larger one and a member of the same relative rank.
+        In its own bucket a hash meets the hub and the next few; from the smaller of two buckets it meets the
+        hub of the larger one and a member of the same relative rank.
         """
         mine = self.sizes[self.ranked]
         other = self.ranked ^ turn
