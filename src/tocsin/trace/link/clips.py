@@ -98,7 +98,7 @@ class Clips:
         starts = np.cumsum(sizes) - sizes
         hit = np.zeros(int(sizes.sum()), np.int64)
         for owner, row, apart in self._compared(pairs):
-            hit[starts[owner] + row] |= apart <= MAX_DISTANCE
+            hit[(starts[owner] + row)[apart <= MAX_DISTANCE]] = 1
         return np.add.reduceat(hit, starts) if len(pairs) else np.empty(0, np.int64)
 
     def are_far(self, pairs: Pairs) -> NDArray[np.bool_]:
