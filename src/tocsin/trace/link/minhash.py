@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ _PAIR_BATCH = 50_000
 _CHARACTERS = 6_000_000
 """Of a batch: some 300 MB of shingles in each thread."""
 _MIN_AGREEING = 0.25
+
+_Whole = TypeVar("_Whole", bound=np.integer)
 
 Codes = NDArray[np.uint32]
 Offsets = NDArray[np.int64]
@@ -90,7 +93,7 @@ def band_keys(signature: NDArray[np.uint32]) -> NDArray[np.uint64]:
     return keys
 
 
-def _distinct(values: NDArray[np.integer]) -> NDArray[np.integer]:
+def distinct(values: NDArray[_Whole]) -> NDArray[_Whole]:
     """Distinct values, sorted. `np.unique` hashes first, which is five times slower on these."""
     ranked = np.sort(values)
     return ranked[np.concatenate(([True], ranked[1:] != ranked[:-1]))] if len(ranked) else ranked
@@ -109,7 +112,7 @@ def bucket_pairs(band: NDArray[np.uint64]) -> Pairs:
     # The sort is stable, so that the earlier place of a pair is the lower one.
     left = np.concatenate((order[later - 1], order[starts[later]]))
     right = np.concatenate((order[later], order[later]))
-    code = _distinct(left * len(band) + right)
+    code = distinct(left * len(band) + right)
     return np.stack(np.divmod(code, max(len(band), 1)), axis=1).astype(np.int64)
 
 
@@ -173,4 +176,4 @@ def _set_keys(codes: Codes, offsets: Offsets, texts: NDArray[np.int64]) -> NDArr
     places = np.arange(ends[-1]) + np.repeat(offsets[texts] - ends[:-1], lengths)
     hashes, owner = shingle_hashes(codes[places], ends)
     keys: NDArray[np.uint64] = (owner.astype(np.uint64) << np.uint64(32)) | hashes.astype(np.uint64)
-    return np.asarray(_distinct(keys), np.uint64)
+    return distinct(keys)
