@@ -74,7 +74,7 @@ class _Interrupts:
 @contextmanager
 def _traced(trace: _Interrupts) -> Iterator[None]:
     before = sys.gettrace()
-    sys.settrace(trace)
+    sys.settrace(trace)  # type: ignore[arg-type]
     try:
         yield
     finally:
