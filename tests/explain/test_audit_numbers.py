@@ -8,9 +8,21 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from transformers import (
+    BloomConfig,
+    GPT2Config,
+    GPTBigCodeConfig,
+    GPTJConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MixtralConfig,
+    Phi3Config,
+    PreTrainedConfig,
+)
 
+from tiny_models import tiny_from_config
 from tocsin.core.errors import ModelError, UsageError
-from tocsin.explain.audit.deltas import matrix_delta, matrix_deltas, residual_side
+from tocsin.explain.audit.deltas import matrix_delta, matrix_deltas, residual_sides
 from tocsin.explain.audit.geometry import (
     cosine,
     fitted_probe,
@@ -31,6 +43,7 @@ from tocsin.explain.audit.rates import (
 from tocsin.explain.audit.records import SelfAuditStage
 from tocsin.explain.audit.summaries import self_audits, success
 from tocsin.explain.audit.verdict import Evidence, Route, decide, deletion_share
+from tocsin.internals.weight_mask import block_matrices
 
 GENERATOR = np.random.default_rng(0)
 
@@ -48,7 +61,7 @@ def ablated(weight: torch.Tensor, direction: np.ndarray) -> torch.Tensor:
 def test_a_deleted_direction_is_a_change_of_rank_one_along_it() -> None:
     torch.manual_seed(0)
     weight, direction = torch.randn(64, 48, dtype=torch.float64), unit(64)
-    delta = matrix_delta("m.o_proj.weight", weight, ablated(weight, direction), direction)
+    delta = matrix_delta("m.o_proj.weight", weight, ablated(weight, direction), direction, 0)
     assert delta.writes
     assert delta.first_energy == pytest.approx(1.0, abs=1e-12)
     assert delta.stable_rank == pytest.approx(1.0, abs=1e-12)
@@ -61,7 +74,7 @@ def test_a_dense_change_has_little_energy_in_its_first_direction() -> None:
     # Card 02, check 2: about 0.07 for a Gaussian change of 64 x 48.
     torch.manual_seed(0)
     weight = torch.randn(64, 48, dtype=torch.float64)
-    delta = matrix_delta("m.o_proj.weight", weight, weight + 0.1 * torch.randn(64, 48).double(), unit(64))
+    delta = matrix_delta("m.o_proj.weight", weight, weight + 0.1 * torch.randn(64, 48).double(), unit(64), 0)
     assert delta.first_energy == pytest.approx(0.07, abs=0.02)
     assert delta.projection_ratio == pytest.approx(1.0, abs=0.1)
 
@@ -72,6 +85,7 @@ def test_deletion_is_told_from_drift_also_with_noise_of_a_tenth() -> None:
     base = {
         f"layers.{i}.{kind}.weight": torch.randn(64, 48) for i in range(4) for kind in ("o_proj", "down_proj")
     }
+    sides = dict.fromkeys(base, 0)
     deleted, drifted = {}, {}
     for name, weight in base.items():
         change = ablated(weight, direction) - weight
@@ -80,22 +94,63 @@ def test_deletion_is_told_from_drift_also_with_noise_of_a_tenth() -> None:
         deleted[name] = weight + change + noise * (0.1 * change.norm() / noise.norm())
         dense = torch.randn_like(weight)
         drifted[name] = weight + dense * (change.norm() / dense.norm())
-    assert deletion_share(matrix_deltas(base, deleted, direction)) == 1.0
-    assert deletion_share(matrix_deltas(base, drifted, direction)) == 0.0
-    assert deletion_share(matrix_deltas(base, base, direction)) == 0.0
-    assert [d.relative_norm for d in matrix_deltas(base, base, direction)] == [0.0] * 8
+    assert deletion_share(matrix_deltas(base, deleted, direction, sides)) == 1.0
+    assert deletion_share(matrix_deltas(base, drifted, direction, sides)) == 0.0
+    assert deletion_share(matrix_deltas(base, base, direction, sides)) == 0.0
+    assert [d.relative_norm for d in matrix_deltas(base, base, direction, sides)] == [0.0] * 8
 
 
-def test_which_matrices_write_to_the_residual_stream() -> None:
+BUILDS: dict[str, tuple[PreTrainedConfig, int]] = {
+    "llama": (LlamaConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+                          vocab_size=50), 0),
+    "phi-3": (Phi3Config(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+                         num_key_value_heads=2, vocab_size=50, pad_token_id=0, bos_token_id=1,
+                         eos_token_id=2), 0),
+    "gpt-2": (GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=2), 1),
+    "gpt-bigcode": (GPTBigCodeConfig(vocab_size=50, n_embd=32, n_layer=2, n_head=2), 0),
+    "gpt-j": (GPTJConfig(vocab_size=50, n_embd=32, n_layer=2, n_head=2, rotary_dim=8), 0),
+    "gpt-neox": (GPTNeoXConfig(vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                               num_attention_heads=2), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(BUILDS))
+def test_all_that_writes_to_the_residual_stream_is_found_by_its_place(name: str) -> None:
+    config, axis = BUILDS[name]
+    model = tiny_from_config(config)
+    sides = residual_sides(model)
+    # The embedding, and the output and the down projection of each of two blocks.
+    assert sorted(sides.values()) == sorted([1, *[axis] * 4])
+    direction = unit(32)
+    r = torch.from_numpy(direction)
+    base = {key: value.detach().double() for key, value in model.named_parameters() if value.ndim == 2}
+    deleted = dict(base)
+    for key, side in sides.items():
+        w = base[key]
+        deleted[key] = w - (torch.outer(r, r @ w) if side == 0 else torch.outer(w @ r, r))
+    deltas = matrix_deltas(base, deleted, direction, sides)
+    assert deletion_share(deltas) == 1.0
+    assert {delta.matrix for delta in deltas if delta.relative_norm} == sides.keys()
+
+
+def test_blocks_that_add_by_themselves_and_experts_are_refused_by_name() -> None:
+    bloom = tiny_from_config(BloomConfig(vocab_size=50, hidden_size=32, n_layer=2, n_head=2))
+    with pytest.raises(ModelError, match="add to the residual stream themselves"):
+        residual_sides(bloom)
+    experts = MixtralConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=4,
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="mixture of experts"):
+        block_matrices(tiny_from_config(experts))
+
+
+def test_matrices_that_cannot_be_compared_are_refused() -> None:
     shape = torch.zeros(8, 4)
-    assert residual_side("model.layers.0.mlp.down_proj.weight", shape, 8) == 0
-    assert residual_side("model.layers.0.mlp.up_proj.weight", shape, 4) is None
-    assert residual_side("model.embed_tokens.weight", shape, 4) == 1
-    assert residual_side("h.0.mlp.c_proj.weight", shape, 4) == 1
     with pytest.raises(ModelError, match="one of them only"):
-        matrix_deltas({"a": shape}, {"b": shape}, unit(8))
+        matrix_deltas({"a": shape}, {"b": shape}, unit(8), {})
     with pytest.raises(ModelError, match="of shape"):
-        matrix_deltas({"a": shape}, {"a": torch.zeros(4, 4)}, unit(8))
+        matrix_deltas({"a": shape}, {"a": torch.zeros(4, 4)}, unit(8), {})
 
 
 def test_cka_is_one_for_the_same_geometry_and_near_zero_for_independent_data() -> None:

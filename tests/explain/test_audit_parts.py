@@ -195,15 +195,16 @@ def test_a_direction_deleted_from_all_writers_is_found_with_nothing_known() -> N
         name: w - torch.outer(w @ r, r) if w.shape[1] == 32 else w - torch.outer(r, r @ w)
         for name, w in base.items()
     }
-    shared = shared_direction(base, lost, 32)
+    sides = {name: 1 if name.startswith("embed") else 0 for name in base}
+    shared = shared_direction(base, lost, 32, sides)
     assert shared.share == pytest.approx(1.0, abs=1e-5)
     candidates = np.stack([generator.normal(size=(2, 32)), np.stack([3.0 * direction, direction + 0.1])])
     size, row, position = nearest(shared.unit, candidates)
     assert (row, position) == (1, 0)
     assert size == pytest.approx(1.0, abs=1e-4)
     dense = {name: w + 0.1 * torch.randn_like(w) for name, w in base.items()}
-    assert shared_direction(base, dense, 32).share < 0.5
-    assert np.isnan(shared_direction(base, base, 32).share)
+    assert shared_direction(base, dense, 32, sides).share < 0.5
+    assert np.isnan(shared_direction(base, base, 32, sides).share)
 
 
 def test_quantised_weights_are_named() -> None:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Literal
 
 from tocsin.core.errors import ModelError
@@ -21,6 +22,14 @@ from tocsin.models.local.blocks import find_blocks, text_config
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
+
+_READING = frozenset(
+    {
+        "q_proj", "k_proj", "v_proj", "qkv_proj", "query", "key", "value", "query_key_value", "c_attn",
+        "wqkv", "gate_proj", "up_proj", "gate_up_proj", "fc1", "fc_in", "c_fc", "dense_h_to_4h", "w1", "w3",
+    }
+)  # fmt: skip
+"""Names of linear layers that read the residual stream, whatever their width."""
 
 SiteKind = Literal["layer", "attention", "mlp", "head", "neurons", "embedding"]
 
@@ -71,6 +80,12 @@ class Anatomy:
         self.attention = [_child(block, ("attn", "attention"), model) for block in self.blocks]
         self.mlp = [_child(block, ("mlp", "feed_forward", "ffn"), model) for block in self.blocks]
         width = int(config.hidden_size)
+        if any("residual" in signature(each.forward).parameters for each in (*self.attention, *self.mlp)):
+            message = (
+                f"the architecture {type(model).__name__} is not supported here: its modules add to the "
+                "residual stream themselves, so what they add cannot be read at their outputs."
+            )
+            raise ModelError(message)
         self.out = [_projection(module, width, model) for module in self.attention]
         self.down = [_projection(module, width, model) for module in self.mlp]
         self.n_blocks = len(self.blocks)
@@ -130,27 +145,38 @@ def _child(block: nn.Module, names: tuple[str, ...], model: PreTrainedModel) -> 
 
 
 def _projection(module: nn.Module, width: int, model: PreTrainedModel) -> nn.Module:
-    """The last linear layer of a module, the one that writes to the residual stream."""
+    """The linear layer of a module that writes to the residual stream.
+
+    It is the last one registered of that width which is not named as one that reads: Phi-3 registers the
+    joined queries, keys and values after it.
+    """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    linear = [each for each in module.modules() if isinstance(each, nn.Linear | Conv1D)]
-    if not linear or _outputs(linear[-1]) != width:
+    writing = [
+        each
+        for name, each in module.named_modules()
+        if isinstance(each, nn.Linear | Conv1D)
+        and name.rpartition(".")[2].lower() not in _READING
+        and _outputs(each) == width
+    ]
+    if not writing:
         message = (
-            f"the architecture {type(model).__name__} is not supported here: the last linear layer of "
-            f"{type(module).__name__} does not write {width} numbers to the residual stream."
+            f"the architecture {type(model).__name__} is not supported here: no linear layer of "
+            f"{type(module).__name__} writes {width} numbers to the residual stream."
         )
         raise ModelError(message)
-    return linear[-1]
+    return writing[-1]
 
 
 def _inputs(layer: nn.Module) -> int:
-    from transformers.pytorch_utils import Conv1D
+    from torch import nn
 
-    return int(layer.weight.shape[0 if isinstance(layer, Conv1D) else 1])  # type: ignore[index]
+    # Conv1D, GPT-2's linear layer, holds (in, out); a packed nn.Linear has another shape than it says.
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.weight.shape[0])  # type: ignore[index]
 
 
 def _outputs(layer: nn.Module) -> int:
-    from transformers.pytorch_utils import Conv1D
+    from torch import nn
 
-    return int(layer.weight.shape[1 if isinstance(layer, Conv1D) else 0])  # type: ignore[index]
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.weight.shape[1])  # type: ignore[index]

@@ -74,8 +74,8 @@ def block_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     Embeddings, norms, biases and the output head are left out (arXiv 2604.09544, section 3.2).
 
     Raises:
-        ModelError: If the model has no blocks of linear layers, its weights are quantised, or two blocks
-            share a matrix.
+        ModelError: If the model has no blocks of linear layers, its weights are quantised, two blocks share a
+            matrix, or a block holds matrices outside of linear layers.
     """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
@@ -98,6 +98,14 @@ def block_matrices(model: PreTrainedModel) -> dict[str, nn.Parameter]:
                 message = f"the matrix {name} is shared between blocks, so it has no place of its own."
                 raise ModelError(message)
             found[name] = weight
+        apart = [p for p in block.parameters() if p.ndim > 1 and names.get(id(p)) not in found]
+        if apart:
+            message = (
+                f"the blocks of {type(model).__name__} hold {names.get(id(apart[0]), 'weights')} outside of "
+                "linear layers, such as a mixture of experts, so most weights would be left out. Use a "
+                "dense decoder."
+            )
+            raise ModelError(message)
     if not found:
         message = f"the blocks of {type(model).__name__} hold no linear layers; expected a dense decoder."
         raise ModelError(message)

@@ -10,12 +10,14 @@ import numpy as np
 from tocsin.core.errors import ModelError
 from tocsin.core.records import Record
 from tocsin.explain.audit.geometry import Floats
+from tocsin.internals.anatomy import Anatomy
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
-WRITERS = ("o_proj", "out_proj", "down_proj", "c_proj", "dense_4h_to_h", "fc2", "w2", "wo", "dense")
-"""Names of layers whose output is added to the residual stream, in the architectures in use."""
+Sides = Mapping[str, int]
+"""For each matrix that writes to the residual stream, by name, which of its axes is that stream."""
 _SKETCH = 6
 """Singular values looked for; a deleted direction needs one."""
 
@@ -40,14 +42,15 @@ class MatrixDelta(Record):
 
 
 def matrix_deltas(
-    base: Mapping[str, Tensor], suspect: Mapping[str, Tensor], direction: Floats
+    base: Mapping[str, Tensor], suspect: Mapping[str, Tensor], direction: Floats, sides: Sides
 ) -> list[MatrixDelta]:
     """Compare all matrices of two models of one architecture.
 
     Args:
-        base: Weight matrices by name; see `residual_side` for which count as writing.
+        base: Weight matrices by name.
         suspect: The same names and shapes.
         direction: In the residual stream, shape (width,).
+        sides: Which of them write; see `residual_sides`.
 
     Returns:
         One entry for each matrix, in the order of the base.
@@ -59,10 +62,12 @@ def matrix_deltas(
         odd = sorted(base.keys() ^ suspect.keys())
         message = f"expected the same matrices in both models, but {odd[0]} is in one of them only."
         raise ModelError(message + " Merge adapters into the weights first.")
-    return [matrix_delta(name, base[name], suspect[name], direction) for name in base]
+    return [matrix_delta(name, base[name], suspect[name], direction, sides.get(name)) for name in base]
 
 
-def matrix_delta(name: str, base: Tensor, suspect: Tensor, direction: Floats) -> MatrixDelta:
+def matrix_delta(
+    name: str, base: Tensor, suspect: Tensor, direction: Floats, side: int | None
+) -> MatrixDelta:
     """The change of one matrix; see `matrix_deltas`."""
     import torch
 
@@ -72,7 +77,6 @@ def matrix_delta(name: str, base: Tensor, suspect: Tensor, direction: Floats) ->
             "Compare models of one architecture."
         )
         raise ModelError(message)
-    side = residual_side(name, base, len(direction))
     # Double precision: the share of a deleted direction is a difference of nearly equal numbers.
     old, new = (each.detach().double() for each in (base, suspect))
     change = new - old
@@ -108,21 +112,26 @@ def matrix_delta(name: str, base: Tensor, suspect: Tensor, direction: Floats) ->
     )
 
 
-def residual_side(name: str, matrix: Tensor, width: int) -> int | None:
-    """Which axis of a matrix is the residual stream it writes to; None for matrices that do not write.
+def residual_sides(model: PreTrainedModel) -> dict[str, int]:
+    """The matrices that write to the residual stream, found by their place and not by their names.
 
-    Linear layers hold (out, in), so writers write along axis 0; the embedding holds one row for each token
-    and writes along axis 1, and so do the writers of GPT-2, whose layers are (in, out).
+    They are the embedding, which holds one row for each token and writes along axis 1, and the output and
+    down projections of every block. An nn.Linear holds (out, in) and writes along axis 0, a Conv1D of GPT-2
+    holds (in, out) and writes along axis 1.
+
+    Raises:
+        ModelError: If the blocks are built in an unknown way.
     """
-    parts = name.split(".")
-    owner = parts[-2] if parts[-1] == "weight" and len(parts) > 1 else parts[-1]
-    if owner in {"embed_tokens", "wte", "embed_in"}:
-        return 1
-    if owner not in WRITERS:
-        return None
-    if matrix.shape[0] == width and (owner != "c_proj" or matrix.shape[1] != width):
-        return 0
-    return 1 if matrix.shape[1] == width else None
+    from torch import nn
+
+    anatomy = Anatomy(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    sides = {id(anatomy.embedding.weight): 1}
+    sides |= {
+        id(module.weight): 0 if isinstance(module, nn.Linear) else 1
+        for module in (*anatomy.out, *anatomy.down)
+    }
+    return {names[key]: side for key, side in sides.items() if key in names}
 
 
 def _along(matrix: Tensor, unit: Tensor, side: int) -> float:

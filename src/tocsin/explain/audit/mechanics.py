@@ -13,7 +13,7 @@ from tocsin.core.errors import ModelError
 from tocsin.core.stages import Arrays, Stages
 from tocsin.core.stats.item_sums import number
 from tocsin.explain.audit.data import MIN_PROMPTS, AuditData
-from tocsin.explain.audit.deltas import MatrixDelta, matrix_deltas
+from tocsin.explain.audit.deltas import MatrixDelta, Sides, matrix_deltas, residual_sides
 from tocsin.explain.audit.direction import Choice, choose_by_ablation, refusal_openers, refusal_scores
 from tocsin.explain.audit.geometry import Floats
 from tocsin.explain.audit.mechanism import (
@@ -70,8 +70,21 @@ class Mechanics:
         """Block at whose input the base's direction can be added, and the direction."""
 
     @cached_property
+    def sides(self) -> Sides:
+        """Matrices that write to the residual stream; empty where the base's blocks are built otherwise."""
+        try:
+            return residual_sides(self._base.model.torch_model)
+        except ModelError as error:
+            self.notes.append(
+                f"F5 and repairs of weights were left out, and the direction is the best probe's: {error}"
+            )
+            return {}
+
+    @cached_property
     def matrices(self) -> Mapping[str, Tensor]:
         """The base's matrices; empty where the weights of a model cannot be compared."""
+        if not self.sides:
+            return {}
         try:
             weight_matrices(self._suspect.model)
             return weight_matrices(self._base.model)
@@ -131,7 +144,7 @@ class Mechanics:
         chosen = None
         rows = rows_of(self._base.model)
         harmful = [prompt.text for prompt in self._data.harmful]
-        if firsts:
+        if firsts and self.sides:
             chosen = choose_by_ablation(self._base, candidates, rows, harmful, self._data.harmless, firsts)
         if chosen is None:
             chosen = Choice(rows[best_row(base)], 0, by_ablation=False)
@@ -149,10 +162,10 @@ class Mechanics:
         if not self.matrices:
             return {"shared": np.full(4, np.nan)} | {name: np.empty(0) for name in _DELTAS}
         suspect = weight_matrices(self._suspect.model)
-        shared = shared_direction(self.matrices, suspect, self._base.model.width)
+        shared = shared_direction(self.matrices, suspect, self._base.model.width, self.sides)
         found = nearest(shared.unit, candidates)
         along = shared.unit if found[0] >= SIGNATURE_ALIGNMENT else direction
-        deltas = matrix_deltas(self.matrices, suspect, along)
+        deltas = matrix_deltas(self.matrices, suspect, along, self.sides)
         columns = {
             name: np.array([_nan(getattr(delta, name)) for delta in deltas], dtype=np.float64)
             for name in _DELTAS

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.core.errors import ModelError
-from tocsin.explain.audit.deltas import residual_side
+from tocsin.explain.audit.deltas import Sides
 from tocsin.explain.audit.geometry import (
     Floats,
     cosine,
@@ -153,7 +153,7 @@ class SharedDirection(NamedTuple):
 
 
 def shared_direction(
-    base: Mapping[str, Tensor], suspect: Mapping[str, Tensor], width: int
+    base: Mapping[str, Tensor], suspect: Mapping[str, Tensor], width: int, sides: Sides
 ) -> SharedDirection:
     """Find it: the first eigenvector of the sum of D D' / ||D||^2 over matrices that write.
 
@@ -164,7 +164,7 @@ def shared_direction(
     total: NDArray[np.float64] = np.zeros((width, width))
     n = 0
     for name, old in base.items():
-        side = residual_side(name, old, width)
+        side = sides.get(name)
         if side is None:
             continue
         change = (suspect[name].detach() - old.detach()).to(torch.float64)
