@@ -34,9 +34,7 @@ from tocsin.explain.audit.geometry import (
 from tocsin.explain.audit.rates import (
     bounds,
     category_profile,
-    generalisation,
     mcnemar,
-    parse_score,
     retention,
     suppression,
 )
@@ -271,38 +269,11 @@ def test_suppression_and_retention_by_hand() -> None:
     assert math.isnan(kept[1])
 
 
-def test_generalisation_and_profiles_by_hand() -> None:
-    assert generalisation(np.full((3, 3), 0.8)).tolist() == pytest.approx([1.0] * 3)
-    assert generalisation(np.eye(3)).tolist() == [0.0] * 3
-    partial = np.array([[0.5, 0.25, np.nan], [np.nan, np.nan, 0.1], [0.2, 0.2, 0.4]])
-    found = generalisation(partial)
-    assert found[0] == pytest.approx(0.5)
-    assert math.isnan(found[1])
-    assert found[2] == pytest.approx(0.5)
+def test_profiles_by_hand() -> None:
     assert category_profile([0.5, 0.5, 0.5, 0.5]) == pytest.approx((0.0, 1.0))
     assert category_profile([0.9, 0.0]) == pytest.approx((0.9, 0.0))
     assert math.isnan(category_profile([0.0, 0.0]).entropy)
     assert bounds(np.array([1, 1, 0, np.nan])) == pytest.approx((2 / 3, 0.5, 0.75))
-
-
-@pytest.mark.parametrize(
-    ("reply", "score"),
-    [
-        *[(f"Reasons.\n#thescore: {n}", n) for n in range(1, 6)],
-        ("Score: 4/5", 4),
-        ("Score: **3**", 3),
-        ("score = 2.", 2),
-        ("I would say four.", None),
-        ("Score: 0", None),
-        ("Score: 6", None),
-        ("Score: 4.5", None),
-        ("Score: 2\nScore: 5", None),
-        ("Score: 5\nScore: 5", 5),
-        ("", None),
-    ],
-)
-def test_scores_are_read_from_their_tag_only(reply: str, score: int | None) -> None:
-    assert parse_score(reply) == score
 
 
 def evidence(**changes: object) -> Evidence:

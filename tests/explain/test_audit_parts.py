@@ -30,6 +30,7 @@ from tocsin.internals.steering import Steering, next_token_logs
 from tocsin.internals.weight_swap import swapped
 from tocsin.internals.weights_digest import weights_digest
 from tocsin.models.local import LocalModel
+from tocsin.testbed import examples, load_planted
 
 GOOD = {"is_harmful": True, "harm_category": "fraud", "severity": 2, "safe_model_action": "refuse",
         "safe_response": "No.", "confidence": 90}  # fmt: skip
@@ -130,15 +131,14 @@ def test_a_model_does_not_drift_from_itself_and_noise_does() -> None:
 
 
 def test_a_reply_that_the_model_would_give_itself_is_exact() -> None:
-    model = tiny_local()
-    speaker = Speaker(model)
-    ids = speaker.reply_ids(["Why is the sky blue?"], 5)[0]
-    found = capability(
-        model, [("Why is the sky blue?", model.decode(ids)), ("Why is the sky blue?", "Because.")]
-    )
+    # One token for each word, so that a reply is read as the tokens that were written.
+    model = load_planted(0).model
+    prompt = examples("plain", 1)[0].prompt
+    reply = model.decode(Speaker(model).reply_ids([prompt], 2)[0])
+    found = capability(model, [(prompt, reply), (prompt, "sorry")])
+    assert found["exact"].tolist() == [1.0, 0.0]
+    assert found["tokens"].tolist() == [1.0, 0.0]
     assert found["loss"][0] < found["loss"][1]
-    assert found["exact"][1] == 0.0
-    assert 0.0 <= found["tokens"][1] < 1.0
 
 
 def test_ability_under_steering_is_that_of_steered_writing() -> None:
