@@ -78,8 +78,8 @@ def main() -> None:
     asked = parser.parse_args()
     data = needed_data_folder()
     weights = sum(values.nbytes for values in load_files().weights.values())
-    with tempfile.TemporaryDirectory() as name:
-        made = Path(name)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
         bare = peak_of([sys.executable, "-c", LIBRARIES]).peak_bytes
         studies: Json = {}
         for study, arguments in commands(data, made, small=asked.small).items():
@@ -101,7 +101,8 @@ def main() -> None:
         "libraries_mb": round(bare / 1e6),
         "studies": studies,
     }
-    write_result(result_name("studies_embedded", small=asked.small), figures)
+    name = "-".join(["studies_embedded", *(asked.only or ())])
+    write_result(result_name(name, small=asked.small), figures)
 
 
 if __name__ == "__main__":
