@@ -258,7 +258,12 @@ def test_serving_to_others_warns_and_ends_on_interrupt(place: Path) -> None:
         "--host",
         "0.0.0.0",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs ignore the interrupt, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     first, second = process.stderr.readline(), process.stderr.readline()
     assert first.startswith("warning: other machines can reach 0.0.0.0")
