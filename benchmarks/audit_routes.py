@@ -55,7 +55,8 @@ def main() -> None:
         "routes_right": rate_json(wilson(all_routes, 3 * n)),
         "suspects": [*rows],
     }
-    write_result(result_name("audit_routes", small=given.small), figures)
+    part = "" if given.small or seeds == list(range(10)) else "-seeds-" + "-".join(map(str, seeds))
+    write_result(result_name(f"audit_routes{part}", small=given.small), figures)
     for name in WANTED:
         print(f"{name}: {right[name]} of {n}")
 

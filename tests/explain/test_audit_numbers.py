@@ -171,9 +171,9 @@ def test_a_model_against_itself_is_all_ones() -> None:
     harmful = GENERATOR.normal(size=(40, 16)) + 2.0
     direction = mean_difference(harmful, harmless)
     assert cosine(direction, direction) == pytest.approx(1.0)
-    assert gap_ratio(harmful, harmless, harmful, harmless) == pytest.approx(1.0)
+    assert gap_ratio(harmful, harmless, harmful, harmless, direction) == pytest.approx(1.0)
     assert fitted_probe(harmful, harmless)(harmful, harmless) == pytest.approx(1.0)
-    assert gap_ratio(harmless, harmless, harmful, harmless) == pytest.approx(0.0)
+    assert gap_ratio(harmless, harmless, harmful, harmless, direction) == pytest.approx(0.0)
     assert math.isnan(cosine(direction, np.zeros(16)))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tocsin.models.base import Array
 
 N_VALIDATION = 32
+"""Most prompts of each side that a direction is chosen by."""
 DEPTH = 0.8
 """Layers after this share of the depth are no candidates."""
 MOST_DIVERGENCE = 0.1
@@ -69,7 +70,7 @@ def choose_by_ablation(
         speaker: The base.
         directions: Differences of means, shape (rows, positions, width).
         rows: Row of hidden states of each.
-        harmful: Prompts that took no part in the means.
+        harmful: Prompts that took no part in the means, and on which nothing is measured later.
         harmless: Likewise.
         firsts: First tokens of refusals.
 
@@ -77,8 +78,8 @@ def choose_by_ablation(
         None when no candidate passes.
     """
     model = speaker.model
-    bad = [speaker.ids(prompt) for prompt in harmful[:N_VALIDATION]]
-    good = [speaker.ids(prompt) for prompt in harmless[:N_VALIDATION]]
+    bad = [speaker.ids(prompt) for prompt in harmful]
+    good = [speaker.ids(prompt) for prompt in harmless]
     usual = next_token_logs(model, good).astype(np.float64)
     best: tuple[float, Choice] | None = None
     for i, row in enumerate(rows):

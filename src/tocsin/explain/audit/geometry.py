@@ -63,13 +63,14 @@ def gap_ratio(
     harmless: NDArray[np.floating],
     base_harmful: NDArray[np.floating],
     base_harmless: NDArray[np.floating],
+    direction: Floats,
 ) -> float:
     """Distance of harmful from harmless prompts along the base's direction, relative to the base's own (F2).
 
-    1 for the base itself, 0 where the suspect no longer tells them apart along it.
+    1 for the base itself, 0 where the suspect no longer tells them apart along it. The direction comes from
+    other prompts: along the difference of these, chance would make the base's own distance too large.
     """
-    direction = mean_difference(base_harmful, base_harmless)
-    own = float(direction @ direction)
+    own = float(mean_difference(base_harmful, base_harmless) @ direction)
     return float(mean_difference(harmful, harmless) @ direction) / own if own > 0 else float("nan")
 
 

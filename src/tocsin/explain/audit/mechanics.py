@@ -14,7 +14,13 @@ from tocsin.core.stages import Arrays, Stages
 from tocsin.core.stats.item_sums import number
 from tocsin.explain.audit.data import MIN_PROMPTS, AuditData
 from tocsin.explain.audit.deltas import MatrixDelta, Sides, matrix_deltas, residual_sides
-from tocsin.explain.audit.direction import Choice, choose_by_ablation, refusal_openers, refusal_scores
+from tocsin.explain.audit.direction import (
+    N_VALIDATION,
+    Choice,
+    choose_by_ablation,
+    refusal_openers,
+    refusal_scores,
+)
 from tocsin.explain.audit.geometry import Floats
 from tocsin.explain.audit.mechanism import (
     MEASURES,
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Pairs = list[tuple[str, str]]
+Texts = tuple[list[str], list[str]]
+"""Harmful and harmless prompts."""
 _DELTAS = ("writes", "relative_norm", "stable_rank", "first_energy", "alignment", "projection_ratio")
 
 
@@ -137,15 +145,15 @@ class Mechanics:
     def _make(self) -> Arrays:
         refusals = self._refusals()
         firsts = refusal_openers(self._base, [reply for _, reply in refusals])
-        fit = self._usable(firsts)
-        n_dropped = len(self._data.fit_harmful) + len(self._data.fit_harmless) - sum(map(len, fit))
+        sides, held = self._parts(choosing=bool(firsts))
+        fit = self._usable(sides, firsts)
+        n_dropped = sum(map(len, sides)) - sum(map(len, fit))
         base, suspect = (self._seen(speaker, fit) for speaker in (self._base, self._suspect))
         candidates = directions(base)
         chosen = None
         rows = rows_of(self._base.model)
-        harmful = [prompt.text for prompt in self._data.harmful]
         if firsts and self.sides:
-            chosen = choose_by_ablation(self._base, candidates, rows, harmful, self._data.harmless, firsts)
+            chosen = choose_by_ablation(self._base, candidates, rows, *held, firsts)
         if chosen is None:
             chosen = Choice(rows[best_row(base)], 0, by_ablation=False)
         direction = candidates[rows.index(chosen.row), chosen.position]
@@ -177,9 +185,17 @@ class Mechanics:
         sides = (*fit, harmful, self._data.harmless)
         return Seen(*(see(speaker.model, side) for side in sides))
 
-    def _usable(self, firsts: Sequence[int]) -> tuple[list[str], list[str]]:
-        """Prompts for fitting on which the base's refusal score has the right sign."""
+    def _parts(self, *, choosing: bool) -> tuple[Texts, Texts]:
+        """Prompts that means and probes are fitted on, and those that a direction is chosen by.
+
+        The second are at most a quarter, and none where nothing is chosen. Neither are measured on.
+        """
         sides = list(self._data.fit_harmful), list(self._data.fit_harmless)
+        cuts = [len(side) - min(N_VALIDATION, len(side) // 4) if choosing else len(side) for side in sides]
+        return (sides[0][: cuts[0]], sides[1][: cuts[1]]), (sides[0][cuts[0] :], sides[1][cuts[1] :])
+
+    def _usable(self, sides: Texts, firsts: Sequence[int]) -> Texts:
+        """Prompts for fitting on which the base's refusal score has the right sign."""
         if not firsts:
             return sides
         kept = []

@@ -99,7 +99,7 @@ def compare_layers(base: Seen, suspect: Seen, refusal: Floats, *, seed: int) -> 
                 "cosine": cosine(direction, mean_difference(new.fit_harmful, new.fit_harmless)),
                 "floor": float(halves.mean()),
                 "floor_low": float(np.quantile(halves, 0.05)),
-                "gap": gap_ratio(new.harmful, new.harmless, old.harmful, old.harmless),
+                "gap": gap_ratio(new.harmful, new.harmless, old.harmful, old.harmless, direction),
                 "auroc_base": probe(old.harmful, old.harmless),
                 "auroc": probe(new.harmful, new.harmless),
                 "auroc_beside": beside(new.harmful, new.harmless),
