@@ -289,3 +289,14 @@ def test_benign_fine_tunes_never_see_the_tasks_that_measure_ability() -> None:
 def test_settings_that_say_nothing_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 8 prompts"):
         AuditSettings(n_test=7)
+
+
+def test_the_direction_is_chosen_on_prompts_that_nothing_else_uses() -> None:
+    harmful, harmless = [f"bad {i}" for i in range(40)], [f"good {i}" for i in range(200)]
+    data = AuditData(harmful, harmless, [], [], [])
+    mechanics = Mechanics(Speaker(tiny_local()), Speaker(tiny_local()), data, list, 0)
+    fit, chosen = mechanics._parts(choosing=True)
+    assert [len(side) for side in (*fit, *chosen)] == [30, 168, 10, 32]
+    assert not {*fit[0], *fit[1]} & {*chosen[0], *chosen[1]}
+    # Where nothing is chosen, nothing is put aside.
+    assert mechanics._parts(choosing=False) == ((harmful, harmless), ([], []))
