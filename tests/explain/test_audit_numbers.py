@@ -13,6 +13,7 @@ from transformers import (
     GPT2Config,
     GPTBigCodeConfig,
     GPTJConfig,
+    GPTNeoConfig,
     GPTNeoXConfig,
     LlamaConfig,
     MixtralConfig,
@@ -31,6 +32,7 @@ from tocsin.explain.audit.geometry import (
     mean_difference,
     split_half_cosines,
 )
+from tocsin.explain.audit.mechanism import Seen, compare_layers
 from tocsin.explain.audit.rates import (
     bounds,
     category_profile,
@@ -107,6 +109,8 @@ BUILDS: dict[str, tuple[PreTrainedConfig, int]] = {
     "gpt-2": (GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=2), 1),
     "gpt-bigcode": (GPTBigCodeConfig(vocab_size=50, n_embd=32, n_layer=2, n_head=2), 0),
     "gpt-j": (GPTJConfig(vocab_size=50, n_embd=32, n_layer=2, n_head=2, rotary_dim=8), 0),
+    "gpt-neo": (GPTNeoConfig(vocab_size=50, hidden_size=32, intermediate_size=48, num_layers=2, num_heads=2,
+                             attention_types=[[["global", "local"], 1]]), 0),
     "gpt-neox": (GPTNeoXConfig(vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
                                num_attention_heads=2), 0),
 }  # fmt: skip
@@ -149,6 +153,20 @@ def test_matrices_that_cannot_be_compared_are_refused() -> None:
         matrix_deltas({"a": shape}, {"b": shape}, unit(8), {})
     with pytest.raises(ModelError, match="of shape"):
         matrix_deltas({"a": shape}, {"a": torch.zeros(4, 4)}, unit(8), {})
+
+
+def test_projections_are_read_along_the_direction_of_the_prompts_for_fitting() -> None:
+    # Shape (prompts, rows, positions, width). The fitted direction is axis 0; prompts that are measured
+    # differ along axis 1 too, and all that the suspect has lost is what lies along axis 0.
+    generator = np.random.default_rng(3)
+    fit, held = generator.normal(size=(24, 1, 1, 8)), generator.normal(size=(24, 1, 1, 8))
+    first, second = 4.0 * np.eye(8)[0], 4.0 * np.eye(8)[1]
+    base = Seen(fit + first, fit, held + first + second, held)
+    suspect = Seen(fit, fit, held + second, held)
+    found = compare_layers(base, suspect, first, seed=0)
+    # Along the difference of the measured prompts themselves it would be one half.
+    assert found["gap"][0, 0] == pytest.approx(0.0, abs=1e-9)
+    assert compare_layers(base, base, first, seed=0)["gap"][0, 0] == pytest.approx(1.0)
 
 
 def test_cka_is_one_for_the_same_geometry_and_near_zero_for_independent_data() -> None:
