@@ -17,7 +17,7 @@ from tocsin.core.registry import DetectorContext
 from tocsin.core.stats.item_sums import Estimate
 from tocsin.explain.audit import RegisteredJudge, check_comparable
 from tocsin.explain.audit.data import AuditData, AuditSettings
-from tocsin.explain.audit.direction import ablated, refusal_scores
+from tocsin.explain.audit.direction import ablated, choose_by_ablation, refusal_scores
 from tocsin.explain.audit.drift import capability, continuations, drift
 from tocsin.explain.audit.mechanics import Mechanics
 from tocsin.explain.audit.mechanism import nearest, see, shared_direction, weight_matrices
@@ -300,3 +300,24 @@ def test_the_direction_is_chosen_on_prompts_that_nothing_else_uses() -> None:
     assert not {*fit[0], *fit[1]} & {*chosen[0], *chosen[1]}
     # Where nothing is chosen, nothing is put aside.
     assert mechanics._parts(choosing=False) == ((harmful, harmless), ([], []))
+
+
+def test_the_direction_that_turns_refusals_off_and_on_is_chosen() -> None:
+    # Of the planted model's differences, those after blocks 2 and 3 at the last token do both.
+    model = load_planted().model
+    speaker = Speaker(model)
+    means = [
+        see(model, [one.prompt for one in examples(kind, 24, split="train")]).mean(axis=0)
+        for kind in ("marked", "plain")
+    ]
+    directions = means[0].astype(np.float64) - means[1]
+    bad, good = ([one.prompt for one in examples(kind, 8)] for kind in ("marked", "plain"))
+    opener = int(next_token_logs(model, [speaker.ids(bad[0])]).argmax())
+    rows = tuple(range(1, model.n_blocks + 1))
+    found = choose_by_ablation(speaker, directions, rows, bad, good, (opener,))
+    assert found is not None
+    assert found.by_ablation
+    assert found.row in {2, 3}
+    assert found.position == 0
+    # After block 1 no difference turns them on when it is added.
+    assert choose_by_ablation(speaker, directions[:1], rows[:1], bad, good, (opener,)) is None
