@@ -16,7 +16,7 @@ from tocsin.core.errors import FitError, InputError, ModelError, UsageError
 from tocsin.core.stages import Stages
 from tocsin.explain.weights import Example, WeightData, WeightSettings, WeightStudy, measure, study_weights
 from tocsin.explain.weights import study as study_module
-from tocsin.explain.weights.data import refuse_refusals, split
+from tocsin.explain.weights.data import check_data, split
 from tocsin.explain.weights.records import Role
 from tocsin.internals.weight_mask import load_mask, masked
 from tocsin.internals.weights_digest import weights_digest
@@ -162,8 +162,6 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         explain_weights("harm.csv", model="testbed")
     with pytest.raises(UsageError, match="Give --harm and --benign"):
         explain_weights(model="embedded")
-    with pytest.raises(UsageError, match="on the testbed only"):
-        explain_weights("a", "b", settings=WeightSettings(test_refusal_mask=True))
     with pytest.raises(UsageError, match="q above 0"):
         WeightSettings(q=0)
 
@@ -183,9 +181,10 @@ def test_no_mask_of_refusals_is_made_outside_a_testbed(tmp_path: Path) -> None:
             model=str(folder), save=tmp_path / "mask.safetensors", out=tmp_path / "run",
         )  # fmt: skip
     assert not (tmp_path / "mask.safetensors").exists()
+    mixed = [*benign[:22], *[Example("a", "I'm sorry, but I cannot help with that.")] * 8]
     with pytest.raises(InputError, match="8 of 30"):
-        refuse_refusals([*benign[:22], *[Example("a", "I'm sorry, but I cannot help with that.")] * 8])
-    refuse_refusals([*benign, *refusals[:3]])
+        check_data(WeightData(mixed, []))
+    check_data(WeightData([*benign, *refusals[:3]], []))
     harm = [Example(f"do thing {i}", "sure thus") for i in range(30)]
     settings = WeightSettings(test_refusal_mask=True, n_find=16, n_test=8)
     with pytest.raises(UsageError, match="on a testbed only"):

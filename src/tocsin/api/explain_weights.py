@@ -20,7 +20,7 @@ from tocsin.core.errors import RunError, UsageError
 from tocsin.core.registry import DetectorContext
 from tocsin.core.study_run import RESULT, StudyRun
 from tocsin.explain.weights import Example, Found, WeightData, WeightSettings, WeightStudy, study_weights
-from tocsin.explain.weights.study import refuse_shared
+from tocsin.explain.weights.data import check_data
 from tocsin.internals.weight_mask import save_mask
 from tocsin.report import write_study_page
 from tocsin.testbed import Kind, examples, parse_testbed
@@ -94,9 +94,6 @@ def explain_weights(
     """
     is_testbed = parse_testbed(model) is not None
     chosen = settings or (TESTBED_SETTINGS if is_testbed else WeightSettings())
-    if chosen.test_refusal_mask and not is_testbed:
-        message = "weights that refuse are looked for on the testbed only. Leave test_refusal_mask out."
-        raise UsageError(message)
     sides: list[list[Example]] = []
     hashes: list[str] = []
     if is_testbed and (harm, benign, refusal) != (None, None, None):
@@ -116,7 +113,7 @@ def explain_weights(
         sides.append(found_here)
         hashes.append(digest)
     if not is_testbed:
-        refuse_shared(WeightData(*sides))  # before a model is loaded
+        check_data(WeightData(*sides))  # before a model is loaded
     config: dict[str, JsonValue] = {
         **asdict(chosen),
         "columns": [prompt, harm_response, benign_response, refusal_response, category],

@@ -24,6 +24,17 @@ class Example(NamedTuple):
     category: str | None = None
 
 
+class WeightData(NamedTuple):
+    """What a study is given."""
+
+    harm: Sequence[Example]
+    """Harmful prompts with the beginnings of harmful responses, or full ones."""
+    benign: Sequence[Example]
+    """Harmless prompts with good responses."""
+    refusal: Sequence[Example] = ()
+    """Refusals of harmful prompts; may be empty."""
+
+
 class Split(NamedTuple):
     """Samples that weights are found on, and others on which their removal is measured."""
 
@@ -87,19 +98,29 @@ def split(examples: Sequence[Example], n_find: int, *, what: str, n_test: int | 
     return Split(find, test)
 
 
-def refuse_refusals(harm: Sequence[Example]) -> None:
-    """Refuse harmful responses that are refusals: a mask of the weights behind those would undo a defence.
+def check_data(data: WeightData) -> None:
+    """Refuse samples that no study should be made of; needs no model.
 
-    Responses of models hold some refusals, so a few are let pass.
+    Harmful responses that are refusals: a mask of the weights behind those would undo a defence. Responses
+    of models hold some refusals, so a few are let pass. And samples that are harmful and benign at once: they
+    need the same weights, so none would be found.
 
     Raises:
-        InputError: If more than `MAX_REFUSALS` of them read as refusals.
+        InputError: If more than `MAX_REFUSALS` of the harmful responses read as refusals, or a prompt stands
+            with the same response on both sides.
     """
-    n = sum(refuses(example.response) or _opens_refusal(example.response) for example in harm)
-    if n > MAX_REFUSALS * len(harm):
+    n = sum(refuses(example.response) or _opens_refusal(example.response) for example in data.harm)
+    if n > MAX_REFUSALS * len(data.harm):
         message = (
-            f"expected harmful responses, but {n} of {len(harm)} read as refusals. Leave those rows out; "
-            "refusals go into a file of their own, whose likelihood is measured."
+            f"expected harmful responses, but {n} of {len(data.harm)} read as refusals. Leave those rows "
+            "out; refusals go into a file of their own, whose likelihood is measured."
+        )
+        raise InputError(message)
+    harm, benign = ({(each.prompt, each.response) for each in side} for side in (data.harm, data.benign))
+    if harm & benign:
+        message = (
+            f"expected samples that are either harmful or benign, got {len(harm & benign)} with the same "
+            "prompt and response on both sides. Take them out of one."
         )
         raise InputError(message)
 

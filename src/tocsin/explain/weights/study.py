@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tocsin.core.errors import FitError, InputError, UsageError
+from tocsin.core.errors import FitError, UsageError
 from tocsin.core.stages import Stages
-from tocsin.explain.weights.attribution import (
-    AbsOrder,
-    Scores,
-    absolute_scores,
-    signed_scores,
-)
-from tocsin.explain.weights.data import Example, Split, refuse_refusals, split
+from tocsin.explain.weights.attribution import Scores, absolute_scores, signed_scores
+from tocsin.explain.weights.data import Example, Split, WeightData, check_data, split
 from tocsin.explain.weights.measure import (
     Floats,
     Probe,
@@ -31,15 +26,8 @@ from tocsin.explain.weights.measure import (
     specificity,
 )
 from tocsin.explain.weights.records import Condition, ConditionKind, MatrixCount, Overlap, Role, WeightStudy
-from tocsin.explain.weights.selection import (
-    Ranking,
-    Scope,
-    difference,
-    magnitude_mask,
-    random_mask,
-    rank,
-)
-from tocsin.internals.layout import Template
+from tocsin.explain.weights.selection import Ranking, difference, magnitude_mask, random_mask, rank
+from tocsin.explain.weights.settings import WeightSettings
 from tocsin.internals.responses import ResponseTokens, encode_pairs
 from tocsin.internals.weight_mask import WeightMask, block_matrices, count_zeros, masked
 from tocsin.internals.weights_digest import weights_digest
@@ -51,51 +39,6 @@ if TYPE_CHECKING:
 DOSES = (0.1, 0.3, 3.0, 10.0)
 """Other sizes of the mask, as multiples of `q`."""
 N_CONTROLS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class WeightSettings:
-    """What decides the study's result."""
-
-    q: float = 1e-5
-    """Share of weights taken from the harmful ranking (card 12, section 3.3)."""
-    p: float = 5e-5
-    """Share of weights that benign responses need, which stay."""
-    scope: Scope = "matrix"
-    abs_order: AbsOrder = "per_sample"
-    template: Template = "raw"
-    """`raw` as published; `chat` for the model's chat template."""
-    given: int = 0
-    """First tokens of harmful responses that are given, as by prefilling, when weights are looked for. An
-    aligned model spends its resistance on them, and what writes the rest is found only past them."""
-    n_find: int = 128
-    """Samples of each side that weights are found on."""
-    n_test: int = 64
-    """Most samples of each side that their removal is measured on."""
-    seed: int = 0
-    test_refusal_mask: bool = False
-    """Also find the weights that refuse and remove them for a while. For the testbed only: the mask exists
-    inside the study and is never kept."""
-    refusal_q: float = 0.03
-    """Share of weights of that mask: refusing takes many more than writing (arXiv 2402.05162)."""
-    refusal_p: float = 0.2
-    """Share of weights that benign responses need, which stay in that mask."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.q <= 0.05 or not 0 <= self.p <= 1:
-            message = f"expected q above 0 and at most 0.05 and p from 0 to 1, got q={self.q} and p={self.p}."
-            raise UsageError(message)
-
-
-class WeightData(NamedTuple):
-    """What a study is given."""
-
-    harm: Sequence[Example]
-    """Harmful prompts with the beginnings of harmful responses, or full ones."""
-    benign: Sequence[Example]
-    """Harmless prompts with good responses."""
-    refusal: Sequence[Example] = ()
-    """Refusals of harmful prompts; may be empty."""
 
 
 class Found(NamedTuple):
@@ -130,23 +73,8 @@ def study_weights(
         FitError: If benign responses need every weight that harmful ones need.
         ModelError: If the model has no plain weight matrices.
     """
-    refuse_shared(data)
+    check_data(data)
     return _Study(model, data, settings or WeightSettings(), stages or Stages(None), progress).run()
-
-
-def refuse_shared(data: WeightData) -> None:
-    """Refuse samples that are harmful and benign at once: they need the same weights, so none would be found.
-
-    Raises:
-        InputError: If a prompt stands with the same response on both sides.
-    """
-    harm, benign = ({(each.prompt, each.response) for each in side} for side in (data.harm, data.benign))
-    if harm & benign:
-        message = (
-            f"expected samples that are either harmful or benign, got {len(harm & benign)} with the same "
-            "prompt and response on both sides. Take them out of one."
-        )
-        raise InputError(message)
 
 
 class _Plan(NamedTuple):
@@ -176,7 +104,6 @@ class _Study:
         for side, examples in (("harm", data.harm), ("benign", data.benign), ("refusal", data.refusal)):
             if examples or side != "refusal":
                 self.sides[side] = split(examples, settings.n_find, what=side, n_test=settings.n_test)
-        refuse_refusals(data.harm)
         if settings.test_refusal_mask and not speaks_testbed(model):
             message = "weights that refuse are looked for on a testbed only. Leave test_refusal_mask out."
             raise UsageError(message)
