@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tocsin.trace.link import clips as clips_module
 from tocsin.trace.link.clips import Clips
 from tocsin.trace.link.clusters import components, guarded
-from tocsin.trace.link.hamming import CROWD, MAX_DISTANCE, distances, near_hashes, search
+from tocsin.trace.link.hamming import CROWD, MAX_DISTANCE, distances, search
 
 Hashes = NDArray[np.uint8]
 
@@ -108,7 +108,7 @@ def test_pairs_are_bounded_where_a_log_is_made_to_blow_them_up() -> None:
     for row in turned:
         row[random.choice(16, 15, replace=False)] = 1 << random.integers(0, 16, 15)
     hashes = np.unique(turned.view(np.uint8), axis=0)
-    pairs = near_hashes(hashes)
+    pairs = search(hashes).pairs
     assert len(pairs) <= (2 * CROWD + 16 * 17) * len(hashes)
     assert len(np.unique(components(pairs, len(hashes)))) == 1
 

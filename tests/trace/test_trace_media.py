@@ -14,7 +14,7 @@ from PIL import Image
 
 from made_pictures import clouds, made
 from tocsin.core.errors import InputError
-from tocsin.trace.link.hamming import MAX_DISTANCE, distances, near_hashes
+from tocsin.trace.link.hamming import MAX_DISTANCE, distances, search
 from tocsin.trace.link.media import MediaStore, frame_hashes
 from tocsin.trace.link.pdq import from_hex, pdq_hash
 from tocsin.trace.log.media_files import media_forms
@@ -72,7 +72,7 @@ def test_the_search_finds_exactly_what_comparing_all_finds(seed: int, n: int) ->
     first, second = np.triu_indices(len(hashes), 1)
     every = np.stack((first, second), axis=1)
     expected = every[distances(hashes, every) <= MAX_DISTANCE]
-    assert near_hashes(hashes).tolist() == expected.tolist()
+    assert search(hashes).pairs.tolist() == expected.tolist()
 
 
 def word(seed: int, flips: int = 0) -> str:

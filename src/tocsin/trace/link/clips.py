@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.trace.link.hamming import MAX_DISTANCE, distances, search
-from tocsin.trace.link.minhash import Pairs, distinct
+from tocsin.trace.link.minhash import Pairs, batches, distinct
 
 MIN_SHARE = 0.8
 """Of the frames of the shorter clip (vPDQ)."""
@@ -58,7 +58,7 @@ class Clips:
         matches = _Matches(self)
         linked = [np.empty(0, np.int64)]
         doubtful = np.empty((0, 3), np.int64)
-        for begin, end in _bounds(np.add.reduceat(matches.weights, self.starts)):
+        for begin, end in batches(np.add.reduceat(matches.weights, self.starts), _BATCH):
             some, left = self._judged(matches, begin, end)
             linked.append(some)
             doubtful = _foremost(np.concatenate((doubtful, left)), len(self.sizes))
@@ -199,17 +199,6 @@ def _foremost(doubtful: Numbers, clips: int) -> Numbers:
         many = np.bincount(doubtful[:, side], minlength=clips)
         keep[order[_within(many) < _RECOUNTED]] = True
     return doubtful[keep]
-
-
-def _bounds(weights: Numbers) -> Iterator[tuple[int, int]]:
-    """Bounds of runs of at most a batch of weight, or of one place that has more."""
-    ends = np.cumsum(weights)
-    begin = 0
-    while begin < len(ends):
-        before = int(ends[begin - 1]) if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, before + _BATCH, side="right")))
-        yield begin, end
-        begin = end
 
 
 def _within(counts: Numbers) -> Numbers:

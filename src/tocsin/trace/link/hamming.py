@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.trace.link.minhash import Pairs, distinct
+from tocsin.trace.link.minhash import Pairs, batches, distinct
 
 MAX_DISTANCE = 31
 """Meta's rule for PDQ: at most 31 of 256 bits."""
@@ -50,15 +50,6 @@ def distances(hashes: NDArray[np.uint8], pairs: Pairs) -> Numbers:
 def _distances(wide: NDArray[np.uint64], left: Numbers, right: Numbers) -> Numbers:
     differing: Numbers = np.bitwise_count(wide[left] ^ wide[right]).sum(axis=1).astype(np.int64)
     return differing
-
-
-def near_hashes(hashes: NDArray[np.uint8]) -> Pairs:
-    """Pairs of places, the lower one first, of hashes at most `MAX_DISTANCE` bits apart.
-
-    Args:
-        hashes: Shape (n, 32), all different.
-    """
-    return search(hashes).pairs
 
 
 def search(hashes: NDArray[np.uint8]) -> NearHashes:
@@ -104,17 +95,13 @@ class _Found:
     def compare_runs(self, order: Numbers, first: Numbers, counts: Numbers) -> None:
         """Compare each `order[i]` with `order[first[i]:first[i] + counts[i]]`."""
         ends = np.cumsum(counts)
-        start = 0
-        while start < len(counts) and ends[-1]:
-            # At most a batch of candidates at a time, but always one place.
+        for start, stop in batches(counts, _BATCH) if counts.any() else ():
             before = ends[start - 1] if start else 0
-            stop = max(start + 1, int(np.searchsorted(ends, before + _BATCH, side="right")))
             part = counts[start:stop]
             left = np.repeat(np.arange(start, stop), part)
             shift = first[start:stop] - (ends[start:stop] - part - before)
             right = np.arange(len(left)) + np.repeat(shift, part)
             self._keep(order[left], order[right])
-            start = stop
 
     def compare(self, left: Numbers, right: Numbers) -> None:
         """Compare the pairs of places, of which some may be the same."""

@@ -146,17 +146,18 @@ def jaccard(codes: Codes, offsets: Offsets, pairs: Pairs) -> NDArray[np.float64]
     return result
 
 
-def batches(characters: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Bounds of batches of at most `_CHARACTERS` characters, or of one text that has more.
+def batches(weights: NDArray[np.int64], most: int = _CHARACTERS) -> list[tuple[int, int]]:
+    """Bounds of batches of at most so much weight together, or of one entry that has more.
 
     Args:
-        characters: Of each text or pair, in order.
+        weights: Of each entry, in order: the characters of a text or a pair of texts.
+        most: Weight of a batch.
     """
-    ends = np.cumsum(characters)
+    ends = np.cumsum(weights)
     found, begin = [], 0
     while begin < len(ends):
         before = int(ends[begin - 1]) if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, before + _CHARACTERS, side="right")))
+        end = max(begin + 1, int(np.searchsorted(ends, before + most, side="right")))
         found.append((begin, end))
         begin = end
     return found
