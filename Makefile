@@ -54,6 +54,7 @@ format: $(TEST_STAMP) ## Put the code into its format
 profiles: test-model ## Fit the shipped profiles again, on our own contrast set
 	$(TEST_VENV)/bin/python scripts/build_profiles.py
 
+# Use the oldest Python at hand (3.11.2 was tried): a version that asks for a later one shuts its users out.
 # From a new environment, so that nothing old stays. Left out: this package, the local part of a version (a CPU build of
 # torch calls itself 2.13.0+cpu), and the CUDA libraries that torch names exactly by itself.
 constraints: python-version ## Write constraints.txt anew, with the newest versions that fit pyproject.toml
