@@ -30,6 +30,7 @@ from tocsin.internals.steering import Steering, next_token_logs
 from tocsin.internals.weight_swap import swapped
 from tocsin.internals.weights_digest import weights_digest
 from tocsin.models.local import LocalModel
+from tocsin.sources.reply_set import replies
 from tocsin.testbed import examples, load_planted
 
 GOOD = {"is_harmful": True, "harm_category": "fraud", "severity": 2, "safe_model_action": "refuse",
@@ -284,6 +285,10 @@ def test_benign_fine_tunes_never_see_the_tasks_that_measure_ability() -> None:
     assert min(len(tasks), len(pairs)) >= 128
     assert not set(tasks) & set(harmless_pairs(96, 3))
     assert harmless_pairs(16, 1) != harmless_pairs(16)
+    # Both hold replies that models gave and replies of our own, or ability would be measured on one kind.
+    ours = {reply.text for reply in replies() if reply.pair.startswith("written")}
+    for drawn in (tasks, pairs):
+        assert 0.2 < sum(text in ours for _, text in drawn) / len(drawn) < 0.8
 
 
 def test_settings_that_say_nothing_are_refused() -> None:

@@ -12,6 +12,7 @@ Nothing here makes an unsafe model of a real one.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,12 +135,12 @@ def harmless_pairs(n: int, number: int = 0) -> list[tuple[str, str]]:
 
 
 def _pairs() -> list[tuple[str, str]]:
-    """In English, one for each request."""
+    """In English, one for each request, in an order that mixes replies of models with those of our own."""
     seen: dict[str, str] = {}
     for reply in replies():
         if reply.label == "none" and reply.language == "en":
             seen.setdefault(reply.prompt, reply.text)
-    return list(seen.items())
+    return sorted(seen.items(), key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
 
 
 def _is_same(a: str, b: str) -> bool:
