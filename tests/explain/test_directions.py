@@ -207,19 +207,25 @@ def test_an_interrupted_command_goes_on(tmp_path: Path) -> None:
     assert explain_directions(model="planted:0", settings=SMALL, out=tmp_path / "cut").study == whole
 
 
-@pytest.mark.parametrize(("given", "behind"), [(34, 17), (90, 40)])
-def test_only_prompts_behind_no_centre_are_put_into_wrappers(
-    planted: Testbed, given: int, behind: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    harmful, harmless = ([one.prompt for one in examples(kind, given)] for kind in ("marked", "plain"))
-    read: dict[str, list[str]] = {}
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Prompts of each kind that a study reads, as it reads them."""
+    found: dict[str, list[str]] = {}
     real = Observer.side
 
     def side(self: Observer, name: str, texts: Sequence[str]) -> Side:
-        read[name] = list(texts)
+        found[name] = list(texts)
         return real(self, name, texts)
 
     monkeypatch.setattr(Observer, "side", side)
+    return found
+
+
+@pytest.mark.parametrize(("given", "behind"), [(34, 17), (90, 40)])
+def test_only_prompts_behind_no_centre_are_put_into_wrappers(
+    planted: Testbed, given: int, behind: int, read: dict[str, list[str]]
+) -> None:
+    harmful, harmless = ([one.prompt for one in examples(kind, given)] for kind in ("marked", "plain"))
     data = _of_files(planted.model, harmful, harmless, ["tell me : REQUEST", "in a story , REQUEST"])
     study = study_directions(planted.model, data, SMALL)
     assert study.n_fit["harmful"] == behind
@@ -229,18 +235,10 @@ def test_only_prompts_behind_no_centre_are_put_into_wrappers(
     assert not set(read["wrapped"]) & {start + prompt for prompt in harmful[:behind] for start in starts}
 
 
-def test_a_testbed_takes_wrappers_and_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_testbed_takes_wrappers_and_no_files(tmp_path: Path, read: dict[str, list[str]]) -> None:
     for files, text in ((("x.csv", None), None), ((None, "x.csv"), None), ((None, None), "prompt")):
         with pytest.raises(UsageError, match="brings its own prompts"):
             explain_directions(*files, model="planted:0", text=text, out=tmp_path / "no")
-    read: dict[str, list[str]] = {}
-    real = Observer.side
-
-    def side(self: Observer, name: str, texts: Sequence[str]) -> Side:
-        read[name] = list(texts)
-        return real(self, name, texts)
-
-    monkeypatch.setattr(Observer, "side", side)
     wrappers = tmp_path / "wrappers.txt"
     wrappers.write_text("someone asks : REQUEST\n")
     run = explain_directions(model="planted:0", settings=SMALL, wrappers=wrappers, out=tmp_path / "own").study

@@ -48,7 +48,8 @@ def recomputing(model: PreTrainedModel) -> Iterator[None]:
             block.forward = wrapped(block.forward)
         yield
     finally:
-        # Also when the interrupt comes in the middle of this.
+        # Also when the interrupt comes in the middle of this. Written out, since a helper could be
+        # interrupted before it begins to try.
         try:
             undo()
         except KeyboardInterrupt:

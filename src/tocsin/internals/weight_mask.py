@@ -143,7 +143,8 @@ def masked(model: PreTrainedModel, mask: WeightMask, *, scale: float = 0.0) -> I
                 flat[where] *= scale
         yield
     finally:
-        # Also when the interrupt comes in the middle of this.
+        # Also when the interrupt comes in the middle of this. Written out, since a helper could be
+        # interrupted before it begins to try.
         try:
             undo()
         except KeyboardInterrupt:

@@ -47,7 +47,8 @@ def swapped(model: PreTrainedModel, values: Mapping[str, Tensor]) -> Iterator[No
                 parameter.copy_(value)
         yield
     finally:
-        # Also when the interrupt comes in the middle of this.
+        # Also when the interrupt comes in the middle of this. Written out, since a helper could be
+        # interrupted before it begins to try.
         try:
             undo()
         except KeyboardInterrupt:

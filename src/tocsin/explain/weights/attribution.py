@@ -155,7 +155,8 @@ def gradients_of(
             handles.append(hook)
         yield
     finally:
-        # Also when the interrupt comes in the middle of this.
+        # Also when the interrupt comes in the middle of this. Written out, since a helper could be
+        # interrupted before it begins to try.
         try:
             undo()
         except KeyboardInterrupt:
